@@ -1,0 +1,226 @@
+"""How good predictions are and how sure that is: metrics with intervals, comparisons, errors.
+
+True labels (0 negative, 1 positive) and predicted probabilities of "positive" enter; plain
+dictionaries that can be written as JSON and small tables leave.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest
+
+from lstm_sentiment.data import normalised_text, without_markup
+
+CONFUSION_CELLS = ("tn", "fp", "fn", "tp")  # the order of the number 2 * label + prediction
+EVALUATION_KEYS = ("n", "accuracy", "accuracy_95", "precision", "recall", "f1")
+BOOTSTRAP_SAMPLES = 10_000  # another seed then moves an interval's ends by about 0.0005
+EXCERPT_LENGTH = 160  # characters
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval for a proportion of `successes` among `n` trials (Wilson, 1927).
+
+    Unlike the textbook p ± 1.96 s it stays within [0, 1] and keeps a width where p is 0 or 1.
+    No trials say nothing: n = 0 gives (0, 1). ValueError unless 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be between 0 and n = {n}, got {successes}")
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def evaluate(
+    labels: ArrayLike, probabilities: ArrayLike, threshold: float = 0.5, seed: int = 0
+) -> dict:
+    """Accuracy, precision, recall and F1 of the class "positive", each with a 95% interval.
+
+    labels, probabilities: (n,); a probability of at least `threshold` predicts "positive".
+    Accuracy, precision and recall are proportions and get Wilson's interval: precision among the
+    reviews predicted positive, recall among the positive ones. F1 is no proportion of anything and
+    gets the percentile bootstrap (Efron, 1979) over reviews, drawn with `seed`. A metric without a
+    denominator (nothing predicted positive) is 0.
+
+    Returns n, accuracy, precision, recall, f1, each metric's `<name>_95` as [low, high], and
+    `confusion`, the counts tn, fp, fn, tp. ValueError for empty, unequal or impossible input.
+    """
+    labels, probabilities = _checked_predictions(labels, probabilities)
+    n = len(labels)
+    counts = np.bincount(2 * labels + (probabilities >= threshold), minlength=4)
+    tn, fp, fn, tp = counts.tolist()
+    result: dict = {"n": n}
+    proportions = {"accuracy": (tn + tp, n), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
+    for name, (successes, trials) in proportions.items():
+        result[name] = successes / trials if trials else 0.0
+        result[f"{name}_95"] = list(wilson_interval(successes, trials))
+    # To draw n reviews with replacement and count is to draw the four counts multinomially.
+    resampled = np.random.default_rng(seed).multinomial(n, counts / n, size=BOOTSTRAP_SAMPLES)
+    result["f1"] = float(_f1(counts))
+    result["f1_95"] = _middle_95(_f1(resampled))
+    result["confusion"] = dict(zip(CONFUSION_CELLS, counts.tolist(), strict=True))
+    return result
+
+
+def compare(
+    labels: ArrayLike, probabilities_a: ArrayLike, probabilities_b: ArrayLike, seed: int = 0
+) -> dict:
+    """Two models on the same reviews: is one more accurate, or is it chance?
+
+    Arguments are (n,); both models decide at 0.5. Returns `difference`, the accuracy of a minus
+    that of b, with `difference_95` from a bootstrap over reviews that keeps a review's two answers
+    together; the reviews on which just one is right, `only_a_right` and `only_b_right`; and
+    `p_value` of McNemar's test (1947) in its exact form: how probable a split of those reviews at
+    least as uneven is if both models are equally accurate.
+    """
+    checked_labels, a = _checked_predictions(labels, probabilities_a)
+    checked_labels, b = _checked_predictions(labels, probabilities_b)
+    a_right, b_right = ((p >= 0.5) == checked_labels for p in (a, b))
+    only_a, only_b, n = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum()), len(a)
+    chances = np.array([only_a, only_b, n - only_a - only_b]) / n
+    resampled = np.random.default_rng(seed).multinomial(n, chances, size=BOOTSTRAP_SAMPLES)
+    discordant = only_a + only_b
+    return {
+        "n": n,
+        "difference": (only_a - only_b) / n,
+        "difference_95": _middle_95((resampled[:, 0] - resampled[:, 1]) / n),
+        "only_a_right": only_a,
+        "only_b_right": only_b,
+        "p_value": float(binomtest(only_a, discordant).pvalue) if discordant else 1.0,
+    }
+
+
+def accuracy_by_length(
+    labels: ArrayLike, probabilities: ArrayLike, lengths: ArrayLike, groups: int = 5
+) -> pd.DataFrame:
+    """Accuracy in `groups` equally large groups of reviews, from the shortest to the longest.
+
+    labels, probabilities, lengths (in tokens): (n,). Reviews of one length stay together, so that
+    ties can leave fewer groups. Columns: range ("12-118"), n, accuracy, and low and high, the ends
+    of its 95% interval.
+    """
+    labels, probabilities = _checked_predictions(labels, probabilities)
+    lengths = np.asarray(lengths)
+    if lengths.shape != labels.shape:
+        raise ValueError(f"lengths must have shape {labels.shape} as labels, got {lengths.shape}")
+    inner_edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
+    group_of_review = np.searchsorted(inner_edges, lengths)
+    right = (probabilities >= 0.5) == labels
+    rows = []
+    for group in np.unique(group_of_review):
+        members = group_of_review == group
+        n, correct = int(members.sum()), int(right[members].sum())
+        shortest, longest = lengths[members].min(), lengths[members].max()
+        rows.append((f"{shortest}-{longest}", n, correct / n, *wilson_interval(correct, n)))
+    return pd.DataFrame(rows, columns=["range", "n", "accuracy", "low", "high"])
+
+
+def count_overlap(texts_a: Iterable[str], texts_b: Iterable[str]) -> int:
+    """How many of `texts_b` occur among `texts_a`, but for markup, capitals, punctuation, spacing.
+
+    Anything but 0 between training and test texts means that a test score is partly memory.
+    """
+    known = {normalised_text(text) for text in texts_a}
+    return sum(normalised_text(text) in known for text in texts_b)
+
+
+def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) -> pd.DataFrame:
+    """The `n` errors of which the model was surest, surest first.
+
+    reviews: DataFrame with `review` and `sentiment`; probabilities: (len(reviews),), row by row.
+    Returns excerpt (the review's first words, at most 160 characters), sentiment (the true one) and
+    probability (of positive), under the index of `reviews`.
+    """
+    is_positive = (reviews["sentiment"] == "positive").to_numpy()
+    labels, probabilities = _checked_predictions(is_positive, probabilities)
+    table = reviews[["review", "sentiment"]].assign(probability=probabilities)
+    wrong = table[(probabilities >= 0.5) != labels]
+    surest = wrong.sort_values("probability", key=lambda p: -abs(p - 0.5), kind="stable").head(n)
+    excerpts = surest["review"].map(_excerpt)
+    return surest.assign(excerpt=excerpts)[["excerpt", "sentiment", "probability"]]
+
+
+def write_metrics(path: str | Path, metrics: Mapping) -> None:
+    """Write `metrics` as JSON: whole or, if anything is wrong with them, not at all.
+
+    metrics needs `test`, `validation` and `train` (results of `evaluate`), `baselines` (name ->
+    result of `evaluate`), `data` and `seconds`; further keys may follow. ValueError names the key
+    that is missing or holds an impossible value. Numbers of numpy are written as numbers, NaN and
+    infinity are refused.
+    """
+    _check_metrics(metrics)
+    try:
+        text = json.dumps(metrics, indent=2, allow_nan=False, default=_numpy_to_python)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metrics cannot be written as JSON: {error}") from error
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _checked_predictions(
+    labels: ArrayLike, probabilities: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) as int64 and probabilities (n,) as float64, or a ValueError that says why not."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != probabilities.shape or len(labels) == 0:
+        raise ValueError(
+            "labels and probabilities must be of one shape (n,) with n > 0, "
+            f"got {labels.shape} and {probabilities.shape}"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, got {np.setdiff1d(labels, (0, 1))[:5].tolist()}")
+    impossible = ~((probabilities >= 0) & (probabilities <= 1))  # NaN included
+    if impossible.any():
+        raise ValueError(
+            f"probabilities must be between 0 and 1, got {probabilities[impossible][:5].tolist()}"
+        )
+    return labels.astype(np.int64), probabilities
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """F1 = 2 tp / (2 tp + fp + fn) of counts (..., 4), ordered tn, fp, fn, tp; 0 where 0 / 0."""
+    _, fp, fn, tp = np.moveaxis(counts, -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def _middle_95(samples: np.ndarray) -> list[float]:
+    return np.quantile(samples, [0.025, 0.975]).tolist()
+
+
+def _excerpt(review: str) -> str:
+    return textwrap.shorten(without_markup(review), EXCERPT_LENGTH, placeholder=" …")
+
+
+def _check_metrics(metrics: Mapping) -> None:
+    missing = {"test", "validation", "train", "baselines", "data", "seconds"} - set(metrics)
+    if missing:
+        raise ValueError(f"metrics lack the keys {sorted(missing)}, got {sorted(metrics)}")
+    evaluations = {name: metrics[name] for name in ("test", "validation", "train")}
+    evaluations |= {f"baselines.{name}": result for name, result in metrics["baselines"].items()}
+    for name, result in evaluations.items():
+        missing = set(EVALUATION_KEYS) - set(result)
+        if missing:
+            raise ValueError(f"metrics.{name} lacks the keys {sorted(missing)}")
+        for key in ("accuracy", "precision", "recall", "f1"):
+            if not 0 <= result[key] <= 1:
+                raise ValueError(f"metrics.{name}.{key} must be between 0 and 1, got {result[key]}")
+
+
+def _numpy_to_python(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no form in JSON")

@@ -1,0 +1,560 @@
+"""Every figure of the report, in one style that survives colour-blindness and grey print.
+
+Each function takes data and returns a Figure whose title states what the data show; nothing is
+displayed. Figures do not pass through pyplot, so that a notebook shows one when asked to and only
+then; `save_figure` writes it as a PNG.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from mpl_toolkits.mplot3d import proj3d
+from numpy.typing import ArrayLike
+from scipy.stats import mannwhitneyu
+
+FIGURE_WIDTH = 8.0  # inches; at 110 dots per inch the width of a notebook's output
+TITLE_WIDTH = 78  # characters of the title that surely fit on a line
+FIGURE_STYLE = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.titlesize": 11.5,
+    "figure.titleweight": "bold",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "patch.edgecolor": "white",  # and so are hatches
+    "patch.force_edgecolor": True,
+}
+# Okabe and Ito (2008), in an order in which neighbours differ in lightness too.
+BLUE, ORANGE, GREEN, SKY_BLUE, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00"
+SERIES_LOOKS = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (SKY_BLUE, "D"), (VERMILLION, "v")]
+GROUP_LOOKS = {  # colour, marker and hatch of each class, and of the words that belong to none
+    "positive": (BLUE, "^", ""),
+    "negative": (ORANGE, "v", "///"),
+    "frequent": ("#999999", ".", ""),
+}
+LABEL_STYLES = {  # two lightnesses and a slant, for grey print
+    "positive": {"color": BLUE, "fontsize": 8},
+    "negative": {"color": "#8A5A00", "fontsize": 8, "fontstyle": "italic"},
+    "frequent": {"color": "#666666", "fontsize": 7},
+}
+LABEL_GAP = 3.0  # points between a marker and its label
+LABEL_DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
+
+
+class ReportFigure(Figure):
+    """A Figure that a notebook shows as a PNG whether or not pyplot has been set up in it."""
+
+    def __init__(self, height: float) -> None:
+        super().__init__(figsize=(FIGURE_WIDTH, height), layout="constrained")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
+
+
+def save_figure(figure: Figure, name: str, folder: str | Path = "artifacts/figures") -> Path:
+    """Write `figure` as `<folder>/<name>.png`, sharp enough for print, and return that path."""
+    path = Path(folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=200)
+    return path
+
+
+def in_report_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator: run `draw` under FIGURE_STYLE, whatever style the reader has set."""
+
+    @functools.wraps(draw)
+    def draw_styled(*args: object, **kwargs: object) -> Figure:
+        with matplotlib.style.context(["default", FIGURE_STYLE]):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # ticks take their style when first drawn
+        return figure
+
+    return draw_styled
+
+
+# Data and text
+
+
+@in_report_style
+def class_balance(reviews: pd.DataFrame) -> Figure:
+    """Reviews per class; reviews: DataFrame with `sentiment`."""
+    counts = reviews["sentiment"].value_counts().reindex(["negative", "positive"], fill_value=0)
+    figure, axes = _new_figure(1.9)
+    for name, count in counts.items():
+        colour, _, hatch = GROUP_LOOKS[name]
+        bar = axes.barh(name, count, color=colour, hatch=hatch)
+        axes.bar_label(bar, [f"{count:,}"], padding=3)
+    axes.set(xlabel="reviews", xlim=(0, 1.1 * counts.max()))
+    axes.grid(visible=False, axis="y")
+    share = counts["positive"] / counts.sum()
+    balance = "balanced" if abs(share - 0.5) < 0.01 else "not balanced"
+    finding = f"The classes are {balance}: {share:.1%} of {counts.sum():,} reviews are positive"
+    _title(figure, finding)
+    return figure
+
+
+@in_report_style
+def length_histogram(lengths: Mapping[str, ArrayLike]) -> Figure:
+    """How long reviews are; lengths: "positive" and "negative" -> (n,) tokens per review."""
+    lengths = {name: np.asarray(values) for name, values in lengths.items()}
+    together = np.concatenate(list(lengths.values()))
+    edges = _histogram_edges(together)
+    figure, axes = _new_figure(3.2)
+    for name, values in lengths.items():
+        colour, _, _ = GROUP_LOOKS[name]
+        line = "-" if name == "positive" else "--"
+        label = f"{name} (median {np.median(values):.0f})"
+        axes.hist(values, edges, histtype="step", color=colour, ls=line, lw=1.8, label=label)
+    axes.set(xlabel=_length_axis(together, edges), ylabel="reviews", xlim=edges[[0, -1]])
+    _legend_below(axes)
+    _title(
+        figure,
+        f"Half of the reviews have at most {np.median(together):.0f} tokens, "
+        f"one in twenty more than {np.quantile(together, 0.95):.0f}",
+    )
+    return figure
+
+
+@in_report_style
+def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
+    """What padding all reviews to one length costs, and which was chosen.
+
+    lengths: (n,) tokens per review before truncation; max_length: the chosen length, at least 1.
+    """
+    lengths = np.asarray(lengths)
+    edges = _histogram_edges(lengths, max_length)
+    figure = ReportFigure(4.6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.hist(lengths, edges, color=BLUE)
+    above.set(ylabel="reviews", xlim=edges[[0, -1]])
+    candidates = np.arange(1, int(edges[-1]) + 1)
+    padding = [1 - np.minimum(lengths, length).mean() / length for length in candidates]
+    cut = [np.mean(lengths > length) for length in candidates]
+    below.plot(candidates, padding, color=BLUE, label="positions that are padding")
+    below.plot(candidates, cut, color=ORANGE, ls="--", label="reviews that lose tokens")
+    below.set(xlabel=_length_axis(lengths, edges), ylabel="share", ylim=(0, 1))
+    below.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend_below(below)
+    for axes in (above, below):
+        axes.axvline(max_length, color="black", ls=":", lw=1.5)
+    above.annotate(
+        f"chosen: {max_length}", (max_length, 0.95), (4, 0), va="top",
+        xycoords=above.get_xaxis_transform(), textcoords="offset points",
+    )  # fmt: skip
+    _title(
+        figure,
+        f"Padded to {max_length} tokens, {padding[max_length - 1]:.0%} of all positions are "
+        f"padding and {cut[max_length - 1]:.0%} of the reviews lose tokens",
+    )
+    return figure
+
+
+# Word vectors
+
+
+@in_report_style
+def words_2d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> Figure:
+    """Word vectors on their first two principal components.
+
+    coordinates: (n, 2); words: DataFrame of n rows with `word`, `group` ("positive", "negative" or
+    "frequent") and `count`; explained: (2,), each component's share of the variance. All words are
+    marked; sentiment words, then others, frequent ones first, are named where there is room.
+    """
+    figure, axes = _new_figure(6.6)
+    _scatter_words(axes, coordinates, words)
+    axes.set(**_component_labels(explained))
+    _legend_below(axes)
+    _title(figure, _separation(coordinates, words, explained))
+    _label_points(axes, coordinates, words, named=np.full(len(words), True))
+    return figure
+
+
+@in_report_style
+def words_3d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> Figure:
+    """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
+
+    Only sentiment words are named: in three dimensions labels hide more.
+    """
+    figure = ReportFigure(6.8)
+    axes = figure.add_subplot(projection="3d")
+    _scatter_words(axes, coordinates, words)
+    axes.set(**_component_labels(explained))
+    _legend_below(axes)
+    axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
+    _title(figure, _separation(coordinates, words, explained))
+    on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
+    _label_points(axes, on_page, words, named=(words["group"] != "frequent").to_numpy())
+    return figure
+
+
+@in_report_style
+def cosine_bars(table: pd.DataFrame) -> Figure:
+    """How alike the vectors of word pairs are.
+
+    table: DataFrame with `word_a`, `word_b`, `relation` (as "opposite"; at most four) and
+    `cosine_similarity`.
+    """
+    means = table.groupby("relation")["cosine_similarity"].mean().sort_values(ascending=False)
+    rank = table["relation"].map({relation: place for place, relation in enumerate(means.index)})
+    table = table.assign(rank=rank).sort_values(
+        ["rank", "cosine_similarity"], ascending=[True, False]
+    )
+    names = table["word_a"] + " / " + table["word_b"]
+    figure, axes = _new_figure(1.3 + 0.21 * len(table))
+    positions = np.arange(len(table)) + 0.6 * table["rank"].to_numpy()  # a gap between relations
+    hatches = ("", "///", "...", "xxx")
+    for place, (relation, mean) in enumerate(means.items()):
+        rows = (table["rank"] == place).to_numpy()
+        axes.barh(
+            positions[rows], table["cosine_similarity"][rows], color=SERIES_LOOKS[place][0],
+            hatch=hatches[place], label=f"{relation} (mean {mean:.2f})",
+        )  # fmt: skip
+    axes.set(yticks=positions, yticklabels=names, xlabel="cosine similarity (1 = same direction)")
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", lw=0.8)
+    axes.grid(visible=False, axis="y")
+    _legend_below(axes)
+    ranking = ", ".join(f"{relation} {mean:.2f}" for relation, mean in means.items())
+    _title(figure, f"Mean cosine similarity: {ranking}")
+    return figure
+
+
+# Training
+
+
+@in_report_style
+def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
+    """Loss and accuracy over the epochs, with the epoch whose weights were kept.
+
+    history: DataFrame with `epoch`, `train_loss`, `train_accuracy`, `validation_loss` and
+    `validation_accuracy`; best_epoch: a value of `epoch`.
+    """
+    figure = ReportFigure(3.8)
+    panels = figure.subplots(1, 2)
+    labels = {"loss": "cross-entropy (nats per review)", "accuracy": "accuracy"}
+    best = history.set_index("epoch").loc[best_epoch]
+    for axes, (quantity, label) in zip(panels, labels.items(), strict=True):
+        for part, colour, line in (("train", ORANGE, "--"), ("validation", BLUE, "-")):
+            axes.plot(
+                history["epoch"], history[f"{part}_{quantity}"], line, color=colour, label=part
+            )
+        axes.axvline(best_epoch, color="black", ls=":", lw=1.2)
+        kept = f"epoch {best_epoch}, kept"
+        axes.plot(best_epoch, best[f"validation_{quantity}"], "k*", ms=11, label=kept)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    panels[0].set_ylim(bottom=0)
+    _legend_below(panels[0])
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
+    last = history.iloc[-1]
+    _title(
+        figure,
+        f"Weights of epoch {best_epoch} kept: validation accuracy "
+        f"{best['validation_accuracy']:.1%}; after epoch {last['epoch']:.0f} it is "
+        f"{last['validation_accuracy']:.1%}, and {last['train_accuracy']:.1%} on training reviews",
+    )
+    return figure
+
+
+@in_report_style
+def search_heatmap(search: pd.DataFrame) -> Figure:
+    """Validation accuracy by learning rate and batch size, the best framed.
+
+    search: DataFrame with `learning_rate`, `batch_size` and `validation_accuracy`; where runs share
+    the first two, the best of them counts.
+    """
+    grid = search.pivot_table(
+        index="learning_rate", columns="batch_size", values="validation_accuracy", aggfunc="max"
+    )
+    values = grid.to_numpy()
+    figure, axes = _new_figure(1.5 + 0.5 * len(grid))
+    image = axes.imshow(values, cmap="Blues", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if image.norm(value) > 0.6 else "black"
+        label = "not run" if np.isnan(value) else f"{value:.1%}"
+        axes.text(column, row, label, ha="center", va="center", color=colour)
+    row, column = np.unravel_index(np.nanargmax(values), values.shape)
+    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=VERMILLION, lw=3))
+    axes.set_xticks(range(grid.shape[1]), [f"{size:g}" for size in grid.columns])
+    axes.set_yticks(range(grid.shape[0]), [f"{rate:g}" for rate in grid.index])
+    axes.set(xlabel="batch size (reviews)", ylabel="learning rate")
+    axes.grid(visible=False)
+    _title(
+        figure,
+        f"Learning rate {grid.index[row]:g} with batches of {grid.columns[column]:g} is best: "
+        f"{np.nanmax(values):.1%} of validation reviews right, {np.nanmin(values):.1%} at worst",
+    )
+    return figure
+
+
+# Testing
+
+
+@in_report_style
+def confusion_matrix_figure(evaluation: Mapping) -> Figure:
+    """True against predicted classes; evaluation: a result of `evaluate`."""
+    confusion = evaluation["confusion"]
+    counts = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _new_figure(3.0)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.6 else "black"
+        text = f"{counts[row, column]:,}\n{share:.1%} of its row"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
+    axes.set_xticks([0, 1], ["negative", "positive"])
+    axes.set_yticks([0, 1], ["negative", "positive"])
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.grid(visible=False)
+    _title(
+        figure,
+        f"{counts.trace():,} of {counts.sum():,} reviews are right; {counts[0, 1]:,} negative ones "
+        f"are taken for positive, {counts[1, 0]:,} positive ones for negative",
+    )
+    return figure
+
+
+@in_report_style
+def metric_intervals(evaluations: Mapping[str, Mapping]) -> Figure:
+    """Every metric with its 95% interval; evaluations: model's name -> result of `evaluate`."""
+    metrics = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+    figure, axes = _new_figure(1.2 + 0.22 * len(metrics) * (len(evaluations) + 1))
+    names = []  # of the rows, from top to bottom
+    for metric, metric_name in metrics.items():
+        names.append(metric_name)
+        for series, (name, evaluation) in enumerate(evaluations.items()):
+            colour, marker = SERIES_LOOKS[series % len(SERIES_LOOKS)]
+            value, (low, high) = evaluation[metric], evaluation[f"{metric}_95"]
+            row, distances = len(names), [[value - low], [high - value]]
+            axes.errorbar(value, row, xerr=distances, fmt=marker, color=colour, capsize=3, ms=6)
+            text = f"{value:.1%}  [{low:.1%}, {high:.1%}]"
+            axes.annotate(text, (1.01, row), xycoords=axes.get_yaxis_transform(), va="center")
+            names.append(name)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    for label in axes.get_yticklabels():
+        if label.get_text() in metrics.values():
+            label.set_fontweight("bold")
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("score, with 95% interval")
+    axes.grid(visible=False, axis="y")
+    _title(figure, _ranking(evaluations))
+    return figure
+
+
+@in_report_style
+def probability_histogram(labels: ArrayLike, probabilities: ArrayLike) -> Figure:
+    """Predicted probabilities of "positive", right and wrong; labels, probabilities: (n,)."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    wrong = (probabilities >= 0.5) != labels
+    figure, axes = _new_figure(3.2)
+    parts, edges = [probabilities[wrong], probabilities[~wrong]], np.linspace(0, 1, 21)
+    colours, names = [ORANGE, BLUE], ["wrong", "right"]
+    _, _, bars = axes.hist(parts, edges, stacked=True, color=colours, label=names)
+    for bar in bars[0]:
+        bar.set_hatch("///")
+    axes.axvline(0.5, color="black", ls=":", lw=1.5)
+    axes.set(xlabel="predicted probability of positive", ylabel="reviews", xlim=(0, 1))
+    _legend_below(axes)
+    sure = (probabilities < 0.1) | (probabilities > 0.9)
+    _title(
+        figure,
+        f"{sure.mean():.0%} of the reviews get a probability below 0.1 or above 0.9; "
+        f"{(sure & wrong).sum()} of the {wrong.sum()} errors are among them",
+    )
+    return figure
+
+
+@in_report_style
+def accuracy_by_length_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy from the shortest to the longest reviews; table: from `accuracy_by_length`."""
+    figure, axes = _new_figure(3.5)
+    overall = np.average(table["accuracy"], weights=table["n"])
+    distances = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
+    axes.errorbar(range(len(table)), table["accuracy"], distances, fmt="o", color=BLUE, capsize=4)
+    axes.axhline(overall, color="black", ls="--", lw=1, label=f"all reviews: {overall:.1%}")
+    ticks = [f"{span}\n(n = {n})" for span, n in zip(table["range"], table["n"], strict=True)]
+    axes.set_xticks(range(len(table)), ticks)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(xlabel="review length (tokens)", ylabel="accuracy (95% interval)")
+    axes.margins(x=0.08)
+    _legend_below(axes)
+    first, last = table.iloc[0], table.iloc[-1]
+    overlap = _overlap((first["low"], first["high"]), (last["low"], last["high"]))
+    _title(
+        figure,
+        f"Accuracy is {first['accuracy']:.1%} on the shortest and {last['accuracy']:.1%} on the "
+        f"longest reviews; their 95% intervals {overlap}",
+    )
+    return figure
+
+
+@in_report_style
+def speed_bars(table: pd.DataFrame) -> Figure:
+    """Time of each implementation; table: DataFrame with `backend` and `milliseconds` per batch."""
+    table = table.sort_values("milliseconds", ignore_index=True)
+    times = table["milliseconds"]
+    figure, axes = _new_figure(1.2 + 0.35 * len(table))
+    bars = axes.barh(table["backend"], times, color=BLUE, height=0.65)
+    labels = [f"{time:,.3g} ms, {time / times[0]:.1f} times as long" for time in times]
+    labels[0] = f"{times[0]:,.3g} ms"
+    axes.bar_label(bars, labels, padding=3)
+    axes.invert_yaxis()
+    axes.set(xlabel="milliseconds per batch, forward and backward", xlim=(0, 1.4 * times.max()))
+    axes.grid(visible=False, axis="y")
+    _title(
+        figure,
+        f"Fastest: {table['backend'].iloc[0]}, {times.iloc[-1] / times[0]:.1f} times as fast as "
+        f"{table['backend'].iloc[-1]}",
+    )
+    return figure
+
+
+# What the figures share
+
+
+def _new_figure(height: float) -> tuple[ReportFigure, Axes]:
+    figure = ReportFigure(height)
+    return figure, figure.subplots()
+
+
+def _title(figure: Figure, finding: str) -> None:
+    figure.suptitle(textwrap.fill(finding, TITLE_WIDTH), x=0.01, ha="left")
+
+
+def _legend_below(axes: Axes) -> None:
+    """A legend under the axes, where it cannot hide data."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=4)
+
+
+def _histogram_edges(lengths: np.ndarray, max_length: int = 0) -> np.ndarray:
+    """Forty bins, without the longest 1%, lest a few giants squeeze all others to the left."""
+    return np.linspace(0, max(np.ceil(np.quantile(lengths, 0.99)), 1.05 * max_length), 41)
+
+
+def _length_axis(lengths: np.ndarray, edges: np.ndarray) -> str:
+    beyond = lengths > edges[-1]
+    if not beyond.any():
+        return "tokens per review"
+    return f"tokens per review ({beyond.sum():,} longer ones, up to {lengths.max():,}, not shown)"
+
+
+def _component_labels(explained: ArrayLike) -> dict[str, str]:
+    return {
+        f"{axis}label": f"component {number} ({share:.1%} of variance)"
+        for number, (axis, share) in enumerate(zip("xyz", explained, strict=False), start=1)
+    }
+
+
+def _separation(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> str:
+    """The title of a picture of words: how well one component parts positive from negative ones."""
+    positive, negative = (
+        coordinates[(words["group"] == group).to_numpy()] for group in ("positive", "negative")
+    )
+    # U / pairs is the area under the ROC curve; a component's sign, and so its direction, is free.
+    auc = mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    auc = np.maximum(auc, 1 - auc)
+    return (
+        f"Best at telling positive from negative words is component {np.argmax(auc) + 1} "
+        f"(AUC {auc.max():.2f}); the picture holds {np.sum(explained):.0%} of the variance"
+    )
+
+
+def _scatter_words(axes: Axes, coordinates: np.ndarray, words: pd.DataFrame) -> None:
+    looks = {"depthshade": False} if coordinates.shape[1] == 3 else {}  # pale marks fail in grey
+    for group in ("frequent", "negative", "positive"):
+        colour, marker, _ = GROUP_LOOKS[group]
+        members = (words["group"] == group).to_numpy()
+        label = f"{group} words"
+        axes.scatter(
+            *coordinates[members].T, s=24, color=colour, marker=marker, lw=0, label=label, **looks
+        )
+
+
+def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, named: np.ndarray) -> None:
+    """Write the `named` (n,) of the words (n rows) beside their points (n, 2) where there is room.
+
+    Sentiment words choose before others, frequent ones before rare ones. A label touches no other
+    and no sentiment word's mark, those of other words touch no mark at all; of such places the one
+    that hides fewest marks is taken, and without one the word stays unnamed.
+    """
+    figure = axes.figure
+    figure.draw_without_rendering()  # settles the layout, and with it every position in pixels
+    renderer = figure.canvas.get_renderer()
+    gap = LABEL_GAP * figure.dpi / 72
+    anchors = axes.transData.transform(points)
+    marks = np.hstack([anchors - gap, anchors + gap])  # x0, y0, x1, y1, like all boxes here
+    frame = np.array(axes.get_window_extent(renderer).extents)
+    is_frequent = (words["group"] == "frequent").to_numpy()
+    labels = np.empty((0, 4))
+    for i in np.lexsort([-words["count"], is_frequent]):
+        if not named[i]:
+            continue
+        text = axes.annotate(
+            words["word"].iloc[i], points[i], (0, 0), textcoords="offset points", in_layout=False,
+            ha="center", va="center", **LABEL_STYLES[words["group"].iloc[i]],
+        )  # fmt: skip
+        half = text.get_window_extent(renderer).size / 2
+        centres = anchors[i] + LABEL_DIRECTIONS * (half + 1.01 * gap)  # just clear of its own mark
+        boxes = np.hstack([centres - half, centres + half])
+        hides = _touching(boxes, marks)
+        free = (boxes[:, :2] >= frame[:2]).all(axis=1) & (boxes[:, 2:] <= frame[2:]).all(axis=1)
+        free &= ~_touching(boxes, labels).any(axis=1)
+        free &= ~hides[:, ~is_frequent | is_frequent[i]].any(axis=1)
+        if not free.any():
+            text.remove()
+            continue
+        place = np.argmin(np.where(free, hides.sum(axis=1), np.inf))
+        text.set_position((centres[place] - anchors[i]) * 72 / figure.dpi)
+        labels = np.vstack([labels, boxes[place]])
+
+
+def _touching(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n, m) bools: which boxes (n, 4) overlap which others (m, 4); rows are x0, y0, x1, y1."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return (low <= high).all(axis=2)
+
+
+def _ranking(evaluations: Mapping[str, Mapping]) -> str:
+    """The title of `metric_intervals`: who is most accurate, and whether that is sure."""
+    first, *others = sorted(evaluations, key=lambda name: -evaluations[name]["accuracy"])
+    accuracy = evaluations[first]["accuracy"]
+    if not others:
+        return f"{first}: accuracy {accuracy:.1%}, F1 {evaluations[first]['f1']:.1%}"
+    second = evaluations[others[0]]
+    lead = accuracy - second["accuracy"]
+    overlap = _overlap(evaluations[first]["accuracy_95"], second["accuracy_95"])
+    return (
+        f"{first} is most accurate with {accuracy:.1%}, {100 * lead:.1f} points before "
+        f"{others[0]}; their 95% intervals {overlap}"
+    )
+
+
+def _overlap(interval_a: Sequence[float], interval_b: Sequence[float]) -> str:
+    apart = interval_a[1] < interval_b[0] or interval_b[1] < interval_a[0]
+    return "do not overlap" if apart else "overlap"

@@ -1,0 +1,288 @@
+"""Metrics equal scikit-learn's, intervals mean what they say, metrics.json is whole or absent."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+from sklearn import metrics as sk
+
+from lstm_sentiment.evaluation import (
+    accuracy_by_length,
+    compare,
+    count_overlap,
+    evaluate,
+    misclassified,
+    wilson_interval,
+    write_metrics,
+)
+
+predictions = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60).map(
+    lambda rows: tuple(map(np.array, zip(*rows, strict=True)))
+)
+
+
+@pytest.fixture
+def sample() -> tuple[np.ndarray, np.ndarray]:
+    """300 reviews with predictions that are right in about four of five."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 300)
+    return labels, 1 / (1 + np.exp(-(2 * labels - 1) - rng.normal(0, 1.2, 300)))
+
+
+def drawn_rows(n: int) -> np.ndarray:
+    """Row numbers of 5,000 bootstrap samples of n reviews."""
+    return np.random.default_rng(9).integers(0, n, (5000, n))
+
+
+# Metrics and their intervals
+
+
+@given(predictions)
+def test_metrics_equal_those_of_scikit_learn(rows):
+    labels, probabilities = rows
+    predicted = probabilities >= 0.5
+    result = evaluate(labels, probabilities)
+    assert result["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    for name in ("precision", "recall", "f1"):
+        score = getattr(sk, f"{name}_score")
+        assert result[name] == pytest.approx(score(labels, predicted, zero_division=0))
+    confusion = sk.confusion_matrix(labels, predicted, labels=[0, 1]).ravel()
+    assert list(result["confusion"].values()) == confusion.tolist()
+
+
+@given(predictions)
+def test_every_metric_lies_in_its_interval(rows):
+    result = evaluate(*rows)
+    for name in ("accuracy", "precision", "recall", "f1"):
+        low, high = result[f"{name}_95"]
+        assert 0 <= low <= result[name] + 1e-12
+        assert result[name] - 1e-12 <= high <= 1
+
+
+def test_the_threshold_decides_what_is_positive():
+    result = evaluate([0, 1, 1], [0.6, 0.7, 0.9], threshold=0.7)
+    assert result["confusion"] == {"tn": 1, "fp": 0, "fn": 0, "tp": 2}
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_equals_published_values(successes, n, low, high):
+    """Table I, method 3 of Newcombe (1998), Two-sided confidence intervals for a proportion."""
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_holds_the_true_proportion_19_times_in_20():
+    n, p = 200, 0.87
+    intervals = [wilson_interval(k, n) for k in range(n + 1)]
+    covered = sum(binom.pmf(k, n, p) for k, (low, high) in enumerate(intervals) if low <= p <= high)
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_no_trials_say_nothing_about_a_proportion():
+    assert wilson_interval(0, 0) == (0, 1)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 10), (11, 10), (1, 0)])
+def test_impossible_counts_are_refused(successes, n):
+    with pytest.raises(ValueError, match="successes must be between 0 and n"):
+        wilson_interval(successes, n)
+
+
+def test_f1_interval_equals_a_bootstrap_of_single_reviews(sample):
+    labels, probabilities = sample
+    rows = drawn_rows(len(labels))
+    label, predicted = labels[rows] == 1, probabilities[rows] >= 0.5
+    f1 = 2 * (label & predicted).sum(axis=1) / (label.sum(axis=1) + predicted.sum(axis=1))
+    interval = np.percentile(f1, [2.5, 97.5])
+    assert evaluate(labels, probabilities)["f1_95"] == pytest.approx(interval, abs=0.005)
+
+
+def test_a_seed_gives_one_interval_and_another_seed_almost_the_same(sample):
+    first, again, other = (evaluate(*sample, seed=seed)["f1_95"] for seed in (0, 0, 1))
+    assert first == again != other
+    assert first == pytest.approx(other, abs=0.005)
+
+
+def test_results_are_plain_numbers_that_json_can_hold(sample):
+    result = evaluate(*sample)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        ([], [], "n > 0"),
+        ([1, 0], [0.5], r"\(2,\) and \(1,\)"),
+        ([[1]], [[0.5]], r"shape \(n,\)"),
+        ([1, 2], [0.5, 0.5], r"labels must be 0 or 1, got \[2\]"),
+        ([1, 0], [0.5, 1.5], r"probabilities must be between 0 and 1, got \[1.5\]"),
+        ([1, 0], [0.5, float("nan")], r"probabilities .* got \[nan\]"),
+    ],
+)
+def test_impossible_predictions_are_refused_with_the_reason(labels, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(labels, probabilities)
+
+
+# Comparisons
+
+
+def test_comparison_counts_the_reviews_only_one_model_gets_right():
+    labels = np.ones(20)
+    a = np.r_[np.full(15, 0.9), np.full(5, 0.1)]  # right on the first 15
+    b = np.r_[np.full(3, 0.1), np.full(14, 0.9), np.full(3, 0.1)]  # right on rows 3 to 16
+    result = compare(labels, a, b)
+    assert (result["only_a_right"], result["only_b_right"]) == (3, 2)
+    assert result["difference"] == pytest.approx(0.05)
+    assert result["p_value"] == pytest.approx(1.0)  # 3 against 2 is as even as five can be
+
+
+def test_exact_mcnemar_p_value_is_that_of_coin_tosses():
+    labels = np.ones(30)
+    a, b = np.full(30, 0.9), np.r_[np.full(9, 0.1), np.full(21, 0.9)]
+    assert compare(labels, a, b)["p_value"] == pytest.approx(2 * 0.5**9)
+
+
+def test_swapped_models_mirror_the_difference(sample):
+    labels, a = sample
+    b = np.clip(a + np.random.default_rng(2).normal(0, 0.3, len(a)), 0, 1)
+    forth, back = compare(labels, a, b), compare(labels, b, a)
+    assert forth["difference"] == -back["difference"]
+    assert forth["difference_95"] == pytest.approx(
+        [-end for end in back["difference_95"][::-1]], abs=0.01
+    )
+    assert forth["p_value"] == pytest.approx(back["p_value"])
+
+
+def test_paired_interval_equals_a_bootstrap_of_single_reviews(sample):
+    labels, a = sample
+    b = np.clip(a + np.random.default_rng(2).normal(0, 0.3, len(a)), 0, 1)
+    gains = ((a >= 0.5) == labels).astype(float) - ((b >= 0.5) == labels)
+    interval = np.percentile(gains[drawn_rows(len(gains))].mean(axis=1), [2.5, 97.5])
+    assert compare(labels, a, b)["difference_95"] == pytest.approx(interval, abs=0.005)
+
+
+def test_a_model_does_not_differ_from_itself(sample):
+    labels, a = sample
+    result = compare(labels, a, a)
+    assert (result["difference"], result["difference_95"], result["p_value"]) == (0, [0, 0], 1)
+
+
+# Tables
+
+
+def test_groups_of_length_hold_every_review_once_in_order(sample):
+    labels, probabilities = sample
+    lengths = np.random.default_rng(3).integers(5, 900, len(labels))
+    table = accuracy_by_length(labels, probabilities, lengths)
+    assert len(table) == 5
+    assert table["n"].sum() == len(labels)
+    assert table["n"].between(55, 65).all()
+    overall = np.average(table["accuracy"], weights=table["n"])
+    assert overall == pytest.approx(evaluate(labels, probabilities)["accuracy"])
+    assert ((table["low"] < table["accuracy"]) & (table["accuracy"] < table["high"])).all()
+    ends = [int(end) for span in table["range"] for end in span.split("-")]
+    assert ends == sorted(ends)
+    assert (ends[0], ends[-1]) == (lengths.min(), lengths.max())
+
+
+def test_accuracy_of_a_group_is_that_of_its_reviews():
+    table = accuracy_by_length([1, 1, 1, 1], [0.9, 0.1, 0.9, 0.9], [10, 20, 30, 40], groups=2)
+    assert table["range"].tolist() == ["10-20", "30-40"]
+    assert table["accuracy"].tolist() == [0.5, 1.0]
+
+
+def test_reviews_of_equal_length_stay_in_one_group():
+    table = accuracy_by_length([1, 0, 1], [0.9, 0.1, 0.1], [7, 7, 7])
+    assert table[["range", "n"]].to_numpy().tolist() == [["7-7", 3]]
+
+
+def test_lengths_must_belong_to_the_labels():
+    with pytest.raises(ValueError, match=r"lengths must have shape \(2,\).*got \(3,\)"):
+        accuracy_by_length([1, 0], [0.9, 0.1], [1, 2, 3])
+
+
+def test_overlap_is_found_under_other_markup_and_spelling():
+    train = ["A <b>fine</b> film!", "Dull."]
+    assert count_overlap(train, ["a fine   FILM", "a finer film", "dull", "dull!"]) == 3
+
+
+def test_misclassified_lists_the_surest_errors_first():
+    reviews = pd.DataFrame(
+        {"review": ["a", "b", "c", "d", "e"], "sentiment": ["positive"] * 3 + ["negative"] * 2},
+        index=[10, 11, 12, 13, 14],
+    )
+    table = misclassified(reviews, [0.9, 0.4, 0.05, 0.8, 0.1], n=2)
+    assert table.columns.tolist() == ["excerpt", "sentiment", "probability"]
+    assert table.index.tolist() == [12, 13]
+    assert table["probability"].tolist() == [0.05, 0.8]
+
+
+def test_excerpts_are_short_and_free_of_markup():
+    reviews = pd.DataFrame(
+        {"review": ["Bad.<br /><br />" + "very " * 500], "sentiment": ["negative"]}
+    )
+    excerpt = misclassified(reviews, [0.99])["excerpt"].item()
+    assert excerpt.startswith("Bad. very very")
+    assert 100 < len(excerpt) <= 160
+
+
+# metrics.json
+
+
+@pytest.fixture
+def results(sample) -> dict:
+    evaluation = evaluate(*sample)
+    return {
+        "test": evaluation,
+        "validation": evaluation,
+        "train": evaluation,
+        "baselines": {"tfidf": evaluation},
+        "data": {"reviews": np.int64(300)},
+        "seconds": {"training": np.float32(1.5)},
+    }
+
+
+def test_metrics_come_back_from_their_file(tmp_path, results):
+    path = tmp_path / "artifacts" / "metrics.json"
+    write_metrics(path, results)
+    back = json.loads(path.read_text(encoding="utf-8"))
+    assert back["baselines"]["tfidf"] == results["test"]
+    assert (back["data"], back["seconds"]) == ({"reviews": 300}, {"training": 1.5})
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: m.pop("validation"), r"lack the keys \['validation'\]"),
+        (lambda m: m["test"].pop("f1"), r"metrics.test lacks the keys \['f1'\]"),
+        (lambda m: m["baselines"].update(rnn={"n": 3}), "metrics.baselines.rnn lacks"),
+        (lambda m: m["test"].update(accuracy=87.0), "metrics.test.accuracy must be .* got 87.0"),
+        (lambda m: m["seconds"].update(training=float("nan")), "JSON"),
+        (lambda m: m["data"].update(frame=pd.DataFrame()), "DataFrame has no form in JSON"),
+    ],
+)
+def test_bad_metrics_are_refused_and_the_old_file_stays(tmp_path, results, damage, message):
+    path = tmp_path / "metrics.json"
+    write_metrics(path, results)
+    before = path.read_bytes()
+    results = json.loads(before)
+    damage(results)
+    with pytest.raises(ValueError, match=message):
+        write_metrics(path, results)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

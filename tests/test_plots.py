@@ -1,0 +1,242 @@
+"""Figures say what the data say, no text overlaps or is cut off, a notebook shows each once."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from lstm_sentiment import plots
+from lstm_sentiment.evaluation import accuracy_by_length, evaluate
+from lstm_sentiment.text import choose_max_length
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 2, 1000)
+PROBABILITIES = 1 / (1 + np.exp(-3 * (2 * LABELS - 1) - RNG.normal(0, 2.5, 1000)))
+LENGTHS = RNG.lognormal(5.2, 0.6, 1000).astype(int) + 10
+EVALUATION = evaluate(LABELS, PROBABILITIES)
+COIN = evaluate(LABELS, RNG.random(1000))
+WORDS = pd.DataFrame(
+    {
+        "word": [f"word{'s' * (i % 7)}{i}" for i in range(200)],
+        "group": ["positive"] * 40 + ["negative"] * 40 + ["frequent"] * 120,
+        "count": RNG.integers(1, 5000, 200),
+    }
+)
+COORDINATES = RNG.normal(0, 0.2, (200, 3)) + (WORDS["group"] == "positive").to_numpy()[:, None] * [
+    0,
+    1,
+    0,
+]
+PAIRS = pd.DataFrame(
+    [
+        ("good", "great", "synonym", 0.7),
+        ("film", "movie", "synonym", 0.9),
+        ("good", "bad", "opposite", 0.6),
+        ("film", "sand", "unrelated", -0.1),
+    ],
+    columns=["word_a", "word_b", "relation", "cosine_similarity"],
+)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": range(1, 51),
+        "train_loss": np.linspace(0.7, 0.05, 50),
+        "train_accuracy": np.linspace(0.5, 0.99, 50),
+        "validation_loss": np.linspace(0.6, 0.9, 50),
+        "validation_accuracy": 0.88 - 0.0001 * (np.arange(50) - 20) ** 2,
+    }
+)
+SEARCH = pd.DataFrame(
+    [(1e-3, 32, 0.86), (1e-3, 64, 0.872), (3e-3, 32, 0.81), (1e-3, 32, 0.85)],
+    columns=["learning_rate", "batch_size", "validation_accuracy"],
+)
+SPEEDS = pd.DataFrame({"backend": ["reference", "fused", "nn.LSTM"], "milliseconds": [80, 8, 10]})
+DRAW = {
+    "class_balance": lambda: plots.class_balance(
+        pd.DataFrame({"sentiment": ["positive"] * 300 + ["negative"] * 100})
+    ),
+    "length_histogram": lambda: plots.length_histogram(
+        {"positive": LENGTHS[LABELS == 1], "negative": LENGTHS[LABELS == 0]}
+    ),
+    "padding_choice": lambda: plots.padding_choice(LENGTHS, 400),
+    "words_2d": lambda: plots.words_2d(COORDINATES[:, :2], WORDS, [0.08, 0.05]),
+    "words_3d": lambda: plots.words_3d(COORDINATES, WORDS, [0.08, 0.05, 0.03]),
+    "cosine_bars": lambda: plots.cosine_bars(PAIRS),
+    "learning_curves": lambda: plots.learning_curves(HISTORY, best_epoch=21),
+    "search_heatmap": lambda: plots.search_heatmap(SEARCH),
+    "confusion_matrix": lambda: plots.confusion_matrix_figure(EVALUATION),
+    "metric_intervals": lambda: plots.metric_intervals(
+        {"LSTM": EVALUATION, "coin": COIN, "TF-IDF": EVALUATION}
+    ),
+    "probability_histogram": lambda: plots.probability_histogram(LABELS, PROBABILITIES),
+    "accuracy_by_length": lambda: plots.accuracy_by_length_figure(
+        accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
+    ),
+    "speed_bars": lambda: plots.speed_bars(SPEEDS),
+}
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Figure]:
+    return {name: draw() for name, draw in DRAW.items()}
+
+
+every_figure = pytest.mark.parametrize("name", DRAW)
+
+
+def title(figure: Figure) -> str:
+    return figure.get_suptitle().replace("\n", " ")
+
+
+def visible_texts(figure: Figure) -> list[Text]:
+    """What a reader can read: no ticks beyond the limits, no slanted text (its box too large)."""
+    figure.draw_without_rendering()
+    hidden = set()
+    for axes in figure.axes:
+        for axis in axes._axis_map.values():
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks():
+                if not low <= tick.get_loc() <= high:
+                    hidden |= {tick.label1, tick.label2}
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text not in hidden
+        and text.get_rotation() % 90 == 0
+    ]  # fmt: skip
+
+
+def boxes(figure: Figure, texts: list[Text]) -> list[Bbox]:
+    renderer = figure.canvas.get_renderer()
+    return [Text.get_window_extent(text, renderer) for text in texts]
+
+
+@every_figure
+def test_no_text_overlaps_another_or_leaves_the_figure(figures, name):
+    figure = figures[name]
+    texts = visible_texts(figure)
+    extents = boxes(figure, texts)
+    paper = figure.bbox.padded(1)
+    assert len(texts) > 3
+    for i, (text, box) in enumerate(zip(texts, extents, strict=True)):
+        assert (paper.min <= box.min).all(), text
+        assert (box.max <= paper.max).all(), text
+        for other, other_box in zip(texts[i + 1 :], extents[i + 1 :], strict=True):
+            assert not box.padded(-0.5).overlaps(other_box.padded(-0.5)), (text, other)
+
+
+@every_figure
+def test_a_notebook_shows_the_figure_as_one_image_of_its_width(figures, name):
+    shown, _ = DisplayFormatter().format(figures[name])
+    assert set(shown) == {"image/png", "text/plain"}
+    image = plt.imread(io.BytesIO(shown["image/png"]))
+    assert image.shape[1] == 880
+    assert image.std() > 0.02  # something is drawn
+    assert plt.get_fignums() == []  # nothing is left for the notebook to show once more
+
+
+@every_figure
+def test_axes_are_labelled(figures, name):
+    for axes in figures[name].axes:
+        rows = "".join(label.get_text() for label in axes.get_yticklabels())
+        assert axes.get_ylabel() or any(map(str.isalpha, rows))
+    assert axes.get_xlabel()
+
+
+def test_the_readers_own_style_changes_nothing(figures):
+    with matplotlib.rc_context({"font.size": 20, "xtick.labelsize": 20, "axes.grid": False}):
+        figure = DRAW["speed_bars"]()
+    assert figure._repr_png_() == figures["speed_bars"]._repr_png_()
+
+
+def test_classes_differ_in_grey_print():
+    greys = [
+        np.dot(to_rgb(plots.GROUP_LOOKS[group][0]), [0.299, 0.587, 0.114])
+        for group in ("positive", "negative")
+    ]
+    assert abs(greys[0] - greys[1]) > 0.25
+
+
+def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
+    path = plots.save_figure(figures["speed_bars"], "speed", folder=tmp_path / "artifacts")
+    assert path == tmp_path / "artifacts" / "speed.png"
+    assert plt.imread(path).shape[1] == 1600
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("class_balance", "The classes are not balanced: 75.0% of 400 reviews are positive"),
+        ("words_2d", "component 2 (AUC 1.00); the picture holds 13% of the variance"),
+        ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
+        ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
+        ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
+        ("speed_bars", "Fastest: fused, 10.0 times as fast as reference"),
+        ("metric_intervals", "0.0 points before TF-IDF; their 95% intervals overlap"),
+    ],
+)
+def test_the_title_states_the_finding(figures, name, finding):
+    assert finding in title(figures[name])
+
+
+def test_padding_figure_agrees_with_the_choice_of_length():
+    choice = choose_max_length(LENGTHS)
+    text = title(plots.padding_choice(LENGTHS, choice.max_length))
+    assert f"{choice.padding_share:.0%} of all positions are padding" in text
+    assert f"{choice.truncated_share:.0%} of the reviews lose tokens" in text
+
+
+def test_padding_figure_shows_a_length_beyond_all_reviews():
+    figure = plots.padding_choice([10, 20, 30], 60)
+    assert figure.axes[0].get_xlim()[1] > 60
+    assert "67% of all positions are padding and 0% of the reviews" in title(figure)
+
+
+def test_disjoint_intervals_are_called_so():
+    good, bad = ({"accuracy": a, "accuracy_95": [a - 0.01, a + 0.01]} for a in (0.9, 0.7))
+    assert plots._ranking({"a": bad, "b": good}) == (
+        "b is most accurate with 90.0%, 20.0 points before a; their 95% intervals do not overlap"
+    )
+
+
+def test_the_kept_epoch_is_starred_on_both_curves(figures):
+    for axes, column in zip(
+        figures["learning_curves"].axes, ("validation_loss", "validation_accuracy"), strict=True
+    ):
+        (star,) = (line for line in axes.lines if line.get_marker() == "*")
+        assert star.get_xydata()[0] == pytest.approx([21, HISTORY[column][20]])
+
+
+def test_the_confusion_matrix_shows_each_count_in_its_cell(figures):
+    texts = {t.get_position(): t.get_text() for t in figures["confusion_matrix"].axes[0].texts}
+    cells = {"tn": (0, 0), "fp": (1, 0), "fn": (0, 1), "tp": (1, 1)}  # column, row
+    for cell, position in cells.items():
+        assert texts[position].splitlines()[0] == f"{EVALUATION['confusion'][cell]}"
+
+
+def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figures):
+    axes = figures["search_heatmap"].axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["86.0%", "87.2%", "81.0%", "not run"]
+
+
+def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
+    figure = figures["words_2d"]
+    labels = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    feeling = set(WORDS["word"][WORDS["group"] != "frequent"])
+    named = {label.get_text() for label in labels}
+    assert len(named & feeling) > 0.5 * len(feeling)
+    point_of = dict(zip(WORDS["word"], COORDINATES[:, :2], strict=True))
+    for label, box in zip(labels, boxes(figure, labels), strict=True):
+        mark = figure.axes[0].transData.transform(point_of[label.get_text()])
+        nearest = np.clip(mark, box.min, box.max)
+        assert np.hypot(*(nearest - mark)) < 15  # pixels
