@@ -1,0 +1,352 @@
+"""The LSTM by hand: one cell as the textbook writes it, and the layer that runs cells over time.
+
+`LSTMCell` is the equations; `LSTMLayer` takes right-padded sequences with their lengths and returns
+every hidden state and the last valid one. The layer runs its cells one step at a time
+(`backend="reference"`) or hands their parameters to `fused_lstm` (`backend="fused"`), with equal
+results, and exchanges weights with `torch.nn.LSTM` both ways.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lstm_sentiment.fused import PackedSteps, fused_lstm
+
+State = tuple[Tensor, Tensor]
+
+
+class LSTMCell(nn.Module):
+    """One step of a long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+    Args:
+        input_size: D, size of the input x.
+        hidden_size: H, size of the hidden state h and of the cell state c.
+
+    The forget gate's bias starts at 1, so that a fresh cell remembers (Jozefowicz et al. 2015);
+    recurrent weights start orthogonal (Saxe et al. 2014), input weights by Glorot & Bengio (2010).
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.forget_gate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.input_gate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.candidate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.output_gate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for gate in (self.forget_gate, self.input_gate, self.candidate, self.output_gate):
+            nn.init.orthogonal_(gate.weight[:, : self.hidden_size])
+            nn.init.xavier_uniform_(gate.weight[:, self.hidden_size :])
+            nn.init.zeros_(gate.bias)
+        nn.init.ones_(self.forget_gate.bias)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        """x (B, D) and state (h, c), each (B, H), to the next (h, c)."""
+        h, c = state
+        hx = torch.cat([h, x], dim=1)  # (B, H + D)
+        f = torch.sigmoid(self.forget_gate(hx))  # f = sigma(W_f [h, x] + b_f)
+        i = torch.sigmoid(self.input_gate(hx))  # i = sigma(W_i [h, x] + b_i)
+        g = torch.tanh(self.candidate(hx))  # g = tanh(W_c [h, x] + b_c)
+        c = f * c + i * g  # c' = f * c + i * g
+        o = torch.sigmoid(self.output_gate(hx))  # o = sigma(W_o [h, x] + b_o)
+        h = o * torch.tanh(c)  # h' = o * tanh(c')
+        return h, c
+
+
+class LSTMLayer(nn.Module):
+    """One or several `LSTMCell`s run over the time dimension of right-padded sequences.
+
+    Args:
+        input_size: D.
+        hidden_size: H.
+        num_layers: cells stacked on each other; each reads the hidden states of the one below.
+        bidirectional: a second cell per layer reads each sequence from its last valid step back.
+        dropout: share of hidden states dropped between layers, in training.
+        recurrent_dropout: share of the previous hidden state dropped, in training; one mask per
+            sequence, the same at every step (Gal & Ghahramani 2016).
+        backend: "fused" (fast) or "reference" (the cells, one step at a time); may be set later.
+
+    Example:
+        >>> lstm = LSTMLayer(input_size=50, hidden_size=32)
+        >>> outputs, (h, c) = lstm(torch.randn(2, 7, 50), lengths=torch.tensor([7, 3]))
+        >>> outputs.shape, h.shape
+        (torch.Size([2, 7, 32]), torch.Size([1, 2, 32]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        backend: str = "fused",
+    ):
+        super().__init__()
+        for name, size in [
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ]:
+            if size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
+        for name, share in [("dropout", dropout), ("recurrent_dropout", recurrent_dropout)]:
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is {share}; it must be at least 0 and below 1")
+        if backend not in _BACKENDS:
+            raise ValueError(f"backend is {backend!r}; it must be one of {sorted(_BACKENDS)}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.backend = backend
+        directions = 2 if bidirectional else 1
+        # In the order of torch.nn.LSTM's states: layer 0 forward, layer 0 backward, layer 1 ...
+        self.cells = nn.ModuleList(
+            LSTMCell(input_size if layer == 0 else directions * hidden_size, hidden_size)
+            for layer in range(num_layers)
+            for _ in range(directions)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        state: State | None = None,
+        rows: Tensor | None = None,
+        need_outputs: bool = True,
+    ) -> tuple[Tensor | None, State]:
+        """Run the sequences through all layers.
+
+        Args:
+            x: (B, T, D) inputs; or, with `rows`, a table (U, D) of the distinct ones.
+            lengths: (B,) valid steps of each sequence, 1 to T; all T where None. What stands after
+                a sequence's length has no influence.
+            state: initial (h, c), each (num_layers * directions, B, H); zeros where None.
+            rows: (B, T) row of the table that each step reads. A word that occurs often in a batch
+                is then projected only once.
+            need_outputs: False spares the time to lay out the hidden states of every step.
+
+        Returns:
+            outputs: (B, T, H), (B, T, 2H) if bidirectional: the last layer's hidden states, zero
+                after a sequence's length; None if not needed.
+            (h_n, c_n): each (num_layers * directions, B, H), the states after each sequence's last
+                valid step (for the backward direction, after its first).
+
+        Raises:
+            ValueError: if a shape, dtype or length does not fit; the message names the argument.
+        """
+        batch_size, padded_length = self._check_input(x, rows)
+        lengths = self._check_lengths(lengths, batch_size, padded_length).to(x.device)
+        h, c = self._check_state(state, batch_size, x)
+        steps = PackedSteps.from_lengths(lengths, padded_length)
+        h, c = h[:, steps.order], c[:, steps.order]
+        packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
+        run = _BACKENDS[self.backend]
+
+        last_h, last_c = [], []
+        directions = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            if layer > 0:
+                packed = nn.functional.dropout(packed, self.dropout, self.training)
+                packed_rows = None
+            hidden_by_direction = []
+            for direction in range(directions):
+                index = layer * directions + direction
+                backwards = direction == 1
+                hidden, h_n, c_n = run(
+                    self.cells[index],
+                    packed,
+                    steps.read_rows(packed_rows, backwards),
+                    (h[index], c[index]),
+                    steps.sizes,
+                    self._hidden_mask(h[index]),
+                )
+                hidden_by_direction.append(hidden[steps.reversal] if backwards else hidden)
+                last_h.append(h_n)
+                last_c.append(c_n)
+            packed = torch.cat(hidden_by_direction, dim=1)  # (N, H or 2H)
+
+        outputs = steps.pad(packed) if need_outputs else None
+        h_n = torch.stack(last_h)[:, steps.inverse_order]
+        c_n = torch.stack(last_c)[:, steps.inverse_order]
+        return outputs, (h_n, c_n)
+
+    def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
+        """Batch size and padded length, once the shapes are known to be right."""
+        if not x.is_floating_point():
+            raise ValueError(f"x has dtype {x.dtype}; it must be floating point")
+        if rows is None:
+            if x.dim() != 3 or x.shape[2] != self.input_size or 0 in x.shape:
+                raise ValueError(
+                    f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size}), none empty"
+                )
+            return x.shape[0], x.shape[1]
+        if x.dim() != 2 or x.shape[1] != self.input_size:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; with rows it must be (U, {self.input_size})"
+            )
+        if rows.dim() != 2 or 0 in rows.shape or rows.dtype != torch.long:
+            raise ValueError(
+                f"rows has shape {tuple(rows.shape)} and dtype {rows.dtype}; it must be (B, T), "
+                "none empty, torch.long"
+            )
+        if rows.min() < 0 or rows.max() >= len(x):
+            raise ValueError(
+                f"rows holds {int(rows.min())} to {int(rows.max())}; "
+                f"it must stay between 0 and {len(x) - 1}, the last row of x"
+            )
+        return rows.shape[0], rows.shape[1]
+
+    @staticmethod
+    def _check_lengths(lengths: Tensor | None, batch_size: int, padded_length: int) -> Tensor:
+        if lengths is None:
+            return torch.full((batch_size,), padded_length)
+        if lengths.shape != (batch_size,) or lengths.is_floating_point():
+            raise ValueError(
+                f"lengths has shape {tuple(lengths.shape)} and dtype {lengths.dtype}; "
+                f"it must be ({batch_size},) whole numbers"
+            )
+        if lengths.min() < 1 or lengths.max() > padded_length:
+            raise ValueError(
+                f"lengths holds {int(lengths.min())} to {int(lengths.max())}; "
+                f"each must lie between 1 and T = {padded_length}"
+            )
+        return lengths
+
+    def _check_state(self, state: State | None, batch_size: int, x: Tensor) -> State:
+        shape = (len(self.cells), batch_size, self.hidden_size)
+        if state is None:
+            zeros = x.new_zeros(shape)
+            return zeros, zeros
+        for name, part in zip("hc", state, strict=True):
+            if part.shape != shape:
+                raise ValueError(
+                    f"the initial state's {name} has shape {tuple(part.shape)}; it must be {shape}"
+                )
+        return state
+
+    def _hidden_mask(self, h: Tensor) -> Tensor | None:
+        """Factors (B, H) that recurrent dropout applies to the previous hidden state."""
+        if not (self.training and self.recurrent_dropout):
+            return None
+        return nn.functional.dropout(torch.ones_like(h), self.recurrent_dropout)
+
+    @classmethod
+    def from_torch(cls, lstm: nn.LSTM, backend: str = "fused") -> LSTMLayer:
+        """A layer with a copy of the weights of `lstm`, whose two biases become their sum.
+
+        Raises:
+            ValueError: if `lstm` projects its hidden states (`proj_size`).
+        """
+        if lstm.proj_size:
+            raise ValueError(f"proj_size is {lstm.proj_size}; a projected nn.LSTM has no equal here")
+        layer = cls(
+            lstm.input_size,
+            lstm.hidden_size,
+            lstm.num_layers,
+            lstm.bidirectional,
+            lstm.dropout,
+            backend=backend,
+        ).to(lstm.weight_ih_l0)
+        with torch.no_grad():
+            for cell, suffix in zip(layer.cells, layer._torch_suffixes(), strict=True):
+                weight_x = getattr(lstm, f"weight_ih_{suffix}")
+                weight_h = getattr(lstm, f"weight_hh_{suffix}")
+                bias = weight_x.new_zeros(len(weight_x))
+                if lstm.bias:
+                    bias = getattr(lstm, f"bias_ih_{suffix}") + getattr(lstm, f"bias_hh_{suffix}")
+                for gate, w_x, w_h, b in zip(
+                    _torch_gates(cell),
+                    weight_x.chunk(4),
+                    weight_h.chunk(4),
+                    bias.chunk(4),
+                    strict=True,
+                ):
+                    gate.weight.copy_(torch.cat([w_h, w_x], dim=1))
+                    gate.bias.copy_(b)
+        return layer
+
+    def to_torch(self) -> nn.LSTM:
+        """A batch-first `torch.nn.LSTM` with a copy of this layer's weights.
+
+        Raises:
+            ValueError: if the layer has recurrent dropout, which `nn.LSTM` does not know.
+        """
+        if self.recurrent_dropout:
+            raise ValueError(
+                f"recurrent_dropout is {self.recurrent_dropout}; nn.LSTM has none, set it to 0 first"
+            )
+        lstm = nn.LSTM(
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            batch_first=True,
+            dropout=self.dropout,
+            bidirectional=self.bidirectional,
+        ).to(self.cells[0].forget_gate.weight)
+        with torch.no_grad():
+            for cell, suffix in zip(self.cells, self._torch_suffixes(), strict=True):
+                weight = torch.cat([gate.weight for gate in _torch_gates(cell)])
+                bias = torch.cat([gate.bias for gate in _torch_gates(cell)])
+                getattr(lstm, f"weight_hh_{suffix}").copy_(weight[:, : self.hidden_size])
+                getattr(lstm, f"weight_ih_{suffix}").copy_(weight[:, self.hidden_size :])
+                getattr(lstm, f"bias_ih_{suffix}").copy_(bias)
+                getattr(lstm, f"bias_hh_{suffix}").zero_()
+        return lstm
+
+    def _torch_suffixes(self) -> list[str]:
+        """How nn.LSTM names the parameters of each cell: l0, l0_reverse, l1, ..."""
+        endings = ["", "_reverse"] if self.bidirectional else [""]
+        return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
+
+
+def _torch_gates(cell: LSTMCell) -> list[nn.Linear]:
+    """The gates in the order in which nn.LSTM stacks them."""
+    return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
+
+
+def _run_reference(
+    cell: LSTMCell,
+    table: Tensor,
+    rows: Tensor | None,
+    state: State,
+    sizes: list[int],
+    hidden_mask: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`fused_lstm` in plain view: the cell, one step at a time (arguments and results as there)."""
+    h, c = state
+    hidden, ended = [], []
+    for x in (table if rows is None else table[rows]).split(sizes):
+        n = len(x)
+        ended.append((h[n:], c[n:]))  # the sequences whose last step was the one before
+        h, c = h[:n], c[:n]
+        h, c = cell(x, (h if hidden_mask is None else h * hidden_mask[:n], c))
+        hidden.append(h)
+    h_n, c_n = (torch.cat(parts) for parts in zip((h, c), *reversed(ended), strict=True))
+    return torch.cat(hidden), h_n, c_n
+
+
+def _run_fused(
+    cell: LSTMCell,
+    table: Tensor,
+    rows: Tensor | None,
+    state: State,
+    sizes: list[int],
+    hidden_mask: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by `fused_lstm`, which takes the four gates as one matrix."""
+    gates = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
+    weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D)
+    bias = torch.cat([gate.bias for gate in gates])  # (4H,)
+    return fused_lstm(table, rows, weight, bias, state, sizes, hidden_mask)
+
+
+_BACKENDS = {"reference": _run_reference, "fused": _run_fused}
