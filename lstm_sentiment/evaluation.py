@@ -7,7 +7,6 @@ dictionaries that can be written as JSON and small tables leave.
 from __future__ import annotations
 
 import json
-import os
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from lstm_sentiment.data import normalised_text, without_markup
+from lstm_sentiment.data import normalised_text, replacing, without_markup
 
 CONFUSION_CELLS = ("tn", "fp", "fn", "tp")  # the order of the number 2 * label + prediction
 EVALUATION_KEYS = ("n", "accuracy", "accuracy_95", "precision", "recall", "f1")
@@ -161,14 +160,8 @@ def write_metrics(path: str | Path, metrics: Mapping) -> None:
         text = json.dumps(metrics, indent=2, allow_nan=False, default=_numpy_to_python)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metrics cannot be written as JSON: {error}") from error
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(Path(path)) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def _checked_predictions(

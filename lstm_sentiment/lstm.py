@@ -186,7 +186,8 @@ class LSTMLayer(nn.Module):
         if rows is None:
             if x.dim() != 3 or x.shape[2] != self.input_size or 0 in x.shape:
                 raise ValueError(
-                    f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size}), none empty"
+                    f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size}), "
+                    "none of them 0"
                 )
             return x.shape[0], x.shape[1]
         if x.dim() != 2 or x.shape[1] != self.input_size:
@@ -196,7 +197,7 @@ class LSTMLayer(nn.Module):
         if rows.dim() != 2 or 0 in rows.shape or rows.dtype != torch.long:
             raise ValueError(
                 f"rows has shape {tuple(rows.shape)} and dtype {rows.dtype}; it must be (B, T), "
-                "none empty, torch.long"
+                "none of them 0, torch.long"
             )
         if rows.min() < 0 or rows.max() >= len(x):
             raise ValueError(
@@ -247,7 +248,9 @@ class LSTMLayer(nn.Module):
             ValueError: if `lstm` projects its hidden states (`proj_size`).
         """
         if lstm.proj_size:
-            raise ValueError(f"proj_size is {lstm.proj_size}; a projected nn.LSTM has no equal here")
+            raise ValueError(
+                f"proj_size is {lstm.proj_size}; a projected nn.LSTM has no equal here"
+            )
         layer = cls(
             lstm.input_size,
             lstm.hidden_size,
@@ -282,7 +285,7 @@ class LSTMLayer(nn.Module):
         """
         if self.recurrent_dropout:
             raise ValueError(
-                f"recurrent_dropout is {self.recurrent_dropout}; nn.LSTM has none, set it to 0 first"
+                f"recurrent_dropout is {self.recurrent_dropout}; nn.LSTM has none, set it to 0"
             )
         lstm = nn.LSTM(
             self.input_size,

@@ -1,0 +1,193 @@
+"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit (--help says more)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lstm_sentiment.data import (
+    DataError,
+    ReviewDataset,
+    describe_loading,
+    draw_balanced,
+    load_reviews,
+    load_unlabelled,
+    read_review_column,
+    split_reviews,
+)
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
+from lstm_sentiment.evaluation import evaluate
+from lstm_sentiment.model import POOLINGS, SentimentLSTM
+from lstm_sentiment.predictor import SentimentPredictor, write_submission
+from lstm_sentiment.text import (
+    Vocabulary,
+    choose_max_length,
+    encode_labels,
+    encode_reviews,
+    tokenize_all,
+)
+from lstm_sentiment.training import TrainingConfig, train
+
+KEEP = "head_and_tail"
+
+
+def fetch(options: argparse.Namespace) -> None:
+    """Bring word vectors into the data folder, so that later runs need no network."""
+    vectors = load_word_vectors(options.vectors)
+    print(f"{options.vectors}: {len(vectors):,} words, {vectors.vector_size} dimensions")
+
+
+def train_command(options: argparse.Namespace) -> None:
+    """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model."""
+    reviews = load_reviews(options.data)
+    print(describe_loading(reviews))
+    if options.limit and options.limit < len(reviews):
+        reviews = draw_balanced(reviews, options.limit, options.seed)
+    split = split_reviews(reviews, seed=options.seed)
+
+    token_lists = {
+        name: tokenize_all(part["review"], name) for name, part in split._asdict().items()
+    }
+    vocabulary = Vocabulary.from_tokens(token_lists["train"])
+    choice = choose_max_length([len(tokens) for tokens in token_lists["train"]])
+    texts = None
+    if options.vectors == "imdb":
+        held_back = pd.concat([split.validation, split.test])["review"]
+        texts = load_unlabelled(exclude=held_back)
+    vectors = load_word_vectors(options.vectors, vocabulary.words, texts)
+    embedding_matrix, coverage = build_embedding_matrix(vocabulary, vectors, options.seed)
+    print(coverage)
+
+    datasets = {
+        name: ReviewDataset(
+            encode_reviews(token_lists[name], vocabulary, choice.max_length, KEEP),
+            encode_labels(part["sentiment"]),
+        )
+        for name, part in split._asdict().items()
+    }
+    torch.manual_seed(options.seed)
+    model = SentimentLSTM(
+        embedding_matrix,
+        options.hidden_size,
+        bidirectional=options.bidirectional,
+        pooling=options.pooling,
+        embedding_dropout=0.5,
+        dropout=0.5,
+    )
+    config = TrainingConfig(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    folder = Path(options.model)
+    history = train(
+        model, datasets["train"], datasets["validation"], config, folder / "best_epoch.safetensors"
+    )
+    history.to_csv(folder / "history.csv", index=False)
+    predictor = SentimentPredictor(model, vocabulary, choice.max_length, KEEP)
+    predictor.save(folder)
+    print(history[history["is_best"]].tail(1).to_string(index=False))
+    _print_evaluation("test", predictor, split.test)
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Score the saved model on a labelled file."""
+    reviews = load_reviews(options.file)
+    print(describe_loading(reviews))
+    _print_evaluation(options.file, SentimentPredictor.load(options.model), reviews)
+
+
+def predict_command(options: argparse.Namespace) -> None:
+    """Sentiment of the texts given, or of standard input, one review a line, as CSV."""
+    predictor = SentimentPredictor.load(options.model)
+    texts = options.text or [line.rstrip("\n") for line in sys.stdin]
+    result = predictor.predict(texts)
+    result.insert(0, "review", texts)
+    result.to_csv(sys.stdout, index=False, float_format="%.4f")
+
+
+def submit(options: argparse.Namespace) -> None:
+    """Write the predictions for a Kaggle file (column review) as ID,sentiment."""
+    predictor = SentimentPredictor.load(options.model)
+    sentiments = predictor.predict(read_review_column(options.file))["sentiment"]
+    write_submission(sentiments, options.output)
+    print(f"{len(sentiments):,} predictions written to {options.output}")
+
+
+def _print_evaluation(name: str, predictor: SentimentPredictor, reviews: pd.DataFrame) -> None:
+    probabilities = predictor.predict_proba(reviews["review"])
+    result = evaluate(encode_labels(reviews["sentiment"]), probabilities)
+    print(f"{name}: {json.dumps(result)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lstm_sentiment",
+        description="Sentiment of movie reviews with an LSTM written by hand in PyTorch.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        command.set_defaults(run=function)
+        if name != "fetch":
+            command.add_argument(
+                "--model", default="artifacts", help="folder of the saved model (%(default)s)"
+            )
+        return command
+
+    vectors_help = "google-news-26k, imdb, a vector file or a gensim.downloader name (%(default)s)"
+    command = add("fetch", fetch)
+    command.add_argument("vectors", nargs="?", default="google-news-26k", help=vectors_help)
+
+    command = add("train", train_command)
+    defaults = TrainingConfig()
+    command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")
+    command.add_argument(
+        "--limit", type=int, default=10_000, help="reviews to draw, 0 for all (%(default)s)"
+    )
+    command.add_argument("--vectors", default="imdb", help=vectors_help)
+    command.add_argument("--epochs", type=int, default=defaults.epochs, help="(%(default)s)")
+    command.add_argument(
+        "--batch-size", type=int, default=defaults.batch_size, help="(%(default)s)"
+    )
+    command.add_argument(
+        "--learning-rate", type=float, default=defaults.learning_rate, help="(%(default)s)"
+    )
+    command.add_argument("--hidden-size", type=int, default=128, help="(%(default)s)")
+    command.add_argument("--pooling", choices=POOLINGS, default=POOLINGS[0], help="(%(default)s)")
+    command.add_argument("--bidirectional", action="store_true", help="read from both ends")
+    command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+
+    command = add("evaluate", evaluate_command)
+    command.add_argument("file", help="CSV with the columns review and sentiment")
+
+    command = add("predict", predict_command)
+    command.add_argument("text", nargs="*", help="reviews; none to read standard input")
+
+    command = add("submit", submit)
+    command.add_argument("file", help="CSV with the column review")
+    command.add_argument("--output", default="artifacts/predictions.csv", help="(%(default)s)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what is wrong with the input is said in one line, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

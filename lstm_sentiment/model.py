@@ -1,0 +1,117 @@
+"""The classifier: pre-trained embedding, the hand-written LSTM, pooling, one linear layer.
+
+`SentimentLSTM` takes word indices and lengths and returns one logit per review; the sigmoid is
+applied once, by the loss (`BCEWithLogitsLoss`) in training and by `predict_proba` afterwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lstm_sentiment.lstm import LSTMLayer
+
+POOLINGS = ("last", "mean_max")
+
+
+class SentimentLSTM(nn.Module):
+    """Sentiment of a review from its word indices.
+
+    Args:
+        embedding_matrix: (V, D) vector of the word with each index; row 0, padding, must be zero.
+        hidden_size: H, size of the LSTM's states.
+        num_layers: LSTM layers.
+        bidirectional: read the review from both ends.
+        pooling: what stands for the review: "last", the last layer's state after the last valid
+            word; or "mean_max", the mean and the maximum of its states over all valid words.
+        embedding_dropout: share of the components of each distinct word's vector dropped, in
+            training; a word loses the same ones wherever it occurs in the batch, so each distinct
+            word is projected only once.
+        recurrent_dropout: see `LSTMLayer`.
+        dropout: share of the pooled vector (and of the states between layers) dropped, in training.
+        freeze_embedding: keep the word vectors as given instead of fine-tuning them.
+        backend: see `LSTMLayer`.
+
+    Raises:
+        ValueError: if `embedding_matrix` is not a matrix with a zero row 0 or `pooling` is unknown.
+    """
+
+    def __init__(
+        self,
+        embedding_matrix: np.ndarray | Tensor,
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        pooling: str = "last",
+        embedding_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        dropout: float = 0.0,
+        freeze_embedding: bool = False,
+        backend: str = "fused",
+    ):
+        super().__init__()
+        #: What a saved model needs besides its weights; the backend is the reader's choice.
+        self.options = {
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "bidirectional": bidirectional,
+            "pooling": pooling,
+            "embedding_dropout": embedding_dropout,
+            "recurrent_dropout": recurrent_dropout,
+            "dropout": dropout,
+            "freeze_embedding": freeze_embedding,
+        }
+        weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
+        if weights.dim() != 2 or weights[0].any():
+            raise ValueError(
+                f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D) with zeros "
+                "in row 0, which stands for padding"
+            )
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}; it must be one of {POOLINGS}")
+        self.pooling = pooling
+        self.embedding = nn.Embedding.from_pretrained(
+            weights.clone(), freeze=freeze_embedding, padding_idx=0
+        )
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.lstm = LSTMLayer(
+            weights.shape[1],
+            hidden_size,
+            num_layers,
+            bidirectional,
+            dropout,
+            recurrent_dropout,
+            backend,
+        )
+        directions = 2 if bidirectional else 1
+        parts = 1 if pooling == "last" else 2
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(parts * directions * hidden_size, 1)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
+        words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
+        vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
+        outputs, (h_n, _) = self.lstm(
+            vectors, lengths, rows=rows, need_outputs=self.pooling != "last"
+        )
+        if self.pooling == "last":
+            top = h_n[-2:] if self.lstm.bidirectional else h_n[-1:]  # (directions, B, H)
+            pooled = torch.cat(tuple(top), dim=1)  # (B, H or 2H)
+        else:
+            pooled = _mean_max(outputs, lengths.to(outputs.device))  # (B, 2H or 4H)
+        return self.output(self.dropout(pooled)).squeeze(1)
+
+    @torch.inference_mode()
+    def predict_proba(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Probability (B,) that each review is positive."""
+        return torch.sigmoid(self(token_ids, lengths))
+
+
+def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and maximum over the valid steps: (B, T, C), zero after each length, to (B, 2C)."""
+    valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]  # (B, T)
+    mean = outputs.sum(dim=1) / lengths[:, None]
+    maximum = outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
+    return torch.cat([mean, maximum], dim=1)

@@ -1,0 +1,257 @@
+"""Mini-batch training with validation after every epoch, and the best epoch kept.
+
+`train` takes a model and two datasets and returns the history, one row per epoch. The model it
+leaves is that of the epoch with the best validation accuracy, read back from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from lstm_sentiment.data import ReviewDataset, make_loader, replacing
+from lstm_sentiment.model import SentimentLSTM
+
+EVALUATION_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    epochs: passes over the training reviews.
+    batch_size: reviews per step.
+    learning_rate: Adam's highest; it rises to it and falls to zero, see `one_cycle`.
+    embedding_learning_rate: the same for word vectors that are fine-tuned.
+    clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
+    seed: of the order of reviews and of dropout.
+    """
+
+    epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    embedding_learning_rate: float = 3e-4
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not self.embedding_learning_rate >= 0:
+            raise ValueError(
+                f"embedding_learning_rate is {self.embedding_learning_rate}; "
+                "it must not be negative"
+            )
+
+
+def pick_device() -> torch.device:
+    """CUDA if there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def one_cycle(total_steps: int, warm_up: float = 0.1) -> Callable[[int], float]:
+    """The factor on the learning rate at each step (after Smith & Topin 2018).
+
+    It rises linearly over the first tenth of all steps, while the states of a fresh LSTM are still
+    noise, and falls to zero along a half cosine, so that the last epochs settle.
+    """
+    rise = max(1, round(warm_up * total_steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total_steps - rise)))
+
+    return factor
+
+
+def train(
+    model: SentimentLSTM,
+    training_set: ReviewDataset,
+    validation_set: ReviewDataset,
+    config: TrainingConfig,
+    checkpoint: str | Path = "artifacts/best_epoch.safetensors",
+    device: torch.device | None = None,
+) -> pd.DataFrame:
+    """Train `model` in place and leave it as it was after its best epoch.
+
+    The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015), with the
+    learning rate along `one_cycle`. After each epoch the model is scored on the validation set;
+    whenever its accuracy is higher than ever before (ties: when the loss is lower), its weights
+    are written to `checkpoint`, and at the end they are read back from there.
+
+    Args:
+        model: the network; it is moved to the device.
+        training_set, validation_set: labelled reviews.
+        config: how to train.
+        checkpoint: file for the best epoch's weights.
+        device: where to compute; `pick_device()` where None.
+
+    Returns:
+        One row per epoch: epoch, train_loss and train_accuracy (means over the epoch's batches,
+        with dropout active), validation_loss, validation_accuracy, seconds, is_best (at that time).
+        The last row with `is_best` is the epoch the model is left in.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    device = device or pick_device()
+    model.to(device)
+    torch.manual_seed(config.seed)
+    loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
+    optimizer = _make_optimizer(model, config)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * len(loader)))
+    rows = []
+    best = (-math.inf, -math.inf)
+    with tqdm(range(1, config.epochs + 1), desc="training", unit="epoch") as epochs:
+        for epoch in epochs:
+            start = time.perf_counter()
+            loader.batch_sampler.set_epoch(epoch)
+            row = {"epoch": epoch, **_train_epoch(model, loader, optimizer, scheduler, config)}
+            row |= score(model, validation_set)
+            row["seconds"] = time.perf_counter() - start
+            candidate = (row["validation_accuracy"], -row["validation_loss"])
+            row["is_best"] = candidate > best
+            if row["is_best"]:
+                best = candidate
+                save_weights(model, checkpoint)
+            rows.append(row)
+            epochs.set_postfix(
+                loss=f"{row['train_loss']:.3f}", validation=f"{row['validation_accuracy']:.3f}"
+            )
+    model.load_state_dict(load_file(checkpoint, device=str(device)))
+    return pd.DataFrame(rows)
+
+
+def _make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam with a rate of its own for the word vectors, where they are trained."""
+    word_vectors = list(model.embedding.parameters())
+    others = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith("embedding.")
+    ]
+    groups = [{"params": others, "lr": config.learning_rate}]
+    if word_vectors[0].requires_grad:
+        groups.append({"params": word_vectors, "lr": config.embedding_learning_rate})
+    return torch.optim.Adam(groups, fused=word_vectors[0].device.type in ("cpu", "cuda"))
+
+
+def _train_epoch(model, loader, optimizer, scheduler, config) -> dict[str, float]:
+    """One pass over the training reviews; mean loss and accuracy over it."""
+    model.train()
+    loss_function = nn.BCEWithLogitsLoss()
+    device = next(model.parameters()).device
+    total_loss, correct = 0.0, 0
+    for batch in loader:
+        labels = batch.labels.to(device)
+        logits = model(batch.token_ids.to(device), batch.lengths)  # (B,)
+        loss = loss_function(logits, labels)
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"the training loss became {loss.item()}; the learning rate "
+                f"({config.learning_rate}) is probably too high"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        total_loss += loss.item() * len(labels)
+        correct += int(((logits > 0) == (labels > 0.5)).sum())
+    reviews = len(loader.dataset)
+    return {"train_loss": total_loss / reviews, "train_accuracy": correct / reviews}
+
+
+def predict_logits(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
+    """Logits (n,) float32 of all reviews of `dataset`, in its order, without dropout."""
+    device = next(model.parameters()).device
+    logits = np.empty(len(dataset), dtype=np.float32)
+    loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), tqdm(loader, desc="predicting", unit="batch", delay=2) as batches:
+        for batch in batches:
+            logits[batch.rows] = model(batch.token_ids.to(device), batch.lengths).cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def predict_proba(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
+    """Probability (n,) float32 that each review of `dataset` is positive, in its order."""
+    return torch.from_numpy(predict_logits(model, dataset)).sigmoid().numpy()
+
+
+def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
+    """`validation_loss` and `validation_accuracy` of `model` on labelled reviews."""
+    logits = torch.from_numpy(predict_logits(model, dataset))
+    labels = torch.from_numpy(dataset.labels)
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    accuracy = ((logits > 0) == (labels > 0.5)).double().mean()
+    return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write the weights of `model` as safetensors, whole or not at all."""
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with replacing(Path(path)) as part:
+        save_file(weights, part)
+
+
+def search(
+    make_model: Callable[[], SentimentLSTM],
+    training_set: ReviewDataset,
+    validation_set: ReviewDataset,
+    config: TrainingConfig,
+    learning_rates: Iterable[float],
+    batch_sizes: Iterable[int],
+) -> pd.DataFrame:
+    """Train a fresh model for each learning rate and batch size, and keep each one's best result.
+
+    The word vectors' rate keeps its ratio to the other. Every model starts from the same seed.
+
+    Returns:
+        One row per pair, best first: learning_rate, batch_size, validation_accuracy,
+        validation_loss, best_epoch, seconds.
+    """
+    ratio = config.embedding_learning_rate / config.learning_rate
+    rows = []
+    for learning_rate, batch_size in itertools.product(learning_rates, batch_sizes):
+        trial = replace(
+            config,
+            learning_rate=learning_rate,
+            embedding_learning_rate=ratio * learning_rate,
+            batch_size=batch_size,
+        )
+        torch.manual_seed(config.seed)
+        history = train(make_model(), training_set, validation_set, trial)
+        best = history[history["is_best"]].iloc[-1]
+        rows.append(
+            {
+                "learning_rate": learning_rate,
+                "batch_size": batch_size,
+                "validation_accuracy": best["validation_accuracy"],
+                "validation_loss": best["validation_loss"],
+                "best_epoch": int(best["epoch"]),
+                "seconds": history["seconds"].sum(),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("validation_accuracy", ascending=False, ignore_index=True)

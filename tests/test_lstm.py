@@ -1,0 +1,309 @@
+"""The hand-written LSTM against torch.nn.LSTM, and what must hold for any input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lstm_sentiment.lstm import LSTMCell, LSTMLayer
+
+BACKENDS = ["reference", "fused"]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
+
+
+def run_torch(lstm: nn.LSTM, x, lengths, state):
+    """nn.LSTM on right-padded x: outputs (B, T, .), and its final states."""
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    outputs, state = lstm(packed, state)
+    return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], state
+
+
+def loss_of(outputs, state):
+    """A number that depends on every output and every final state, each in its own way."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [outputs, *state]
+    weights = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parts]
+    return sum((weight * part).sum() for weight, part in zip(weights, parts, strict=True))
+
+
+def gradients_in_torch_layout(layer: LSTMLayer) -> dict[str, torch.Tensor]:
+    """The layer's gradients under the names nn.LSTM gives them, by way of to_torch."""
+    carrier = LSTMLayer.from_torch(layer.to_torch())
+    with torch.no_grad():
+        for target, source in zip(carrier.parameters(), layer.parameters(), strict=True):
+            target.copy_(source.grad)
+    return dict(carrier.to_torch().named_parameters())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize(
+    "lengths", [[6, 2, 6, 1, 4], [5, 5, 5], [4], [1], [1, 1]], ids=lambda lengths: str(lengths)
+)
+def test_equals_nn_lstm(backend, dtype, num_layers, bidirectional, with_state, lengths):
+    torch.manual_seed(0)
+    trusted = nn.LSTM(7, 5, num_layers, batch_first=True, bidirectional=bidirectional).to(dtype)
+    layer = LSTMLayer.from_torch(trusted, backend=backend)
+    lengths = torch.tensor(lengths)
+    batch_size = len(lengths)
+    x, x_ours = (
+        torch.randn(
+            batch_size, 6, 7, dtype=dtype, generator=torch.Generator().manual_seed(2)
+        ).requires_grad_()
+        for _ in range(2)
+    )
+    state, state_ours = None, None
+    if with_state:
+        shape = (len(layer.cells), batch_size, 5)
+        state = tuple(torch.randn(shape, dtype=dtype, requires_grad=True) for _ in "hc")
+        state_ours = tuple(part.detach().clone().requires_grad_() for part in state)
+
+    outputs, final = run_torch(trusted, x, lengths, state)
+    outputs_ours, final_ours = layer(x_ours, lengths, state_ours)
+    loss_of(outputs, final).backward()
+    loss_of(outputs_ours, final_ours).backward()
+
+    pairs = [(outputs_ours, outputs), (x_ours.grad, x.grad), *zip(final_ours, final, strict=True)]
+    if with_state:
+        pairs += [(a.grad, b.grad) for a, b in zip(state_ours, state, strict=True)]
+    gradients = gradients_in_torch_layout(layer)
+    for name, parameter in trusted.named_parameters():
+        if "bias_hh" not in name:  # its gradient equals bias_ih's, and ours are one bias
+            pairs.append((gradients[name], parameter.grad))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_cell_equals_nn_lstm_cell():
+    torch.manual_seed(0)
+    layer = LSTMLayer(4, 3)
+    trusted = nn.LSTMCell(4, 3)
+    trusted.load_state_dict(
+        {name.removesuffix("_l0"): value for name, value in layer.to_torch().state_dict().items()}
+    )
+    x, state = torch.randn(2, 4), (torch.randn(2, 3), torch.randn(2, 3))
+    for ours, theirs in zip(layer.cells[0](x, state), trusted(x, state), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_cell_computes_the_equations_of_the_assignment():
+    torch.manual_seed(0)
+    cell = LSTMCell(2, 1)
+    x, h, c = torch.tensor([[0.5, -1.0]]), torch.tensor([[0.3]]), torch.tensor([[-0.7]])
+    hx = torch.tensor([0.3, 0.5, -1.0])
+    gate = {name: linear.weight[0] @ hx + linear.bias[0] for name, linear in cell.named_children()}
+    f, i, o = (gate[name].sigmoid() for name in ("forget_gate", "input_gate", "output_gate"))
+    c_next = f * -0.7 + i * gate["candidate"].tanh()
+    h_ours, c_ours = cell(x, (h, c))
+    torch.testing.assert_close(c_ours, c_next.view(1, 1))
+    torch.testing.assert_close(h_ours, (o * c_next.tanh()).view(1, 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("hidden_dropout", [0.0, 0.5])
+def test_gradcheck(backend, hidden_dropout):
+    torch.manual_seed(0)
+    layer = LSTMLayer(
+        3, 2, num_layers=2, bidirectional=True, recurrent_dropout=hidden_dropout, backend=backend
+    ).double()
+    parameters = list(layer.parameters())
+    table = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    rows = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    state = tuple(torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True) for _ in "hc")
+
+    def run(table, h, c, *_):
+        torch.manual_seed(0)  # the same dropout mask each time
+        outputs, (h_n, c_n) = layer(table, torch.tensor([2, 3]), (h, c), rows)
+        return outputs, h_n, c_n
+
+    assert torch.autograd.gradcheck(run, (table, *state, *parameters))
+
+
+@st.composite
+def ragged_batches(draw):
+    """Sizes, lengths and a seed for a batch of padded sequences."""
+    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    return {
+        "lengths": torch.tensor(lengths),
+        "padded_length": max(lengths) + draw(st.integers(0, 3)),
+        "input_size": draw(st.integers(1, 6)),
+        "hidden_size": draw(st.integers(1, 6)),
+        "num_layers": draw(st.integers(1, 2)),
+        "bidirectional": draw(st.booleans()),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+def layer_and_input(case, **options):
+    torch.manual_seed(case["seed"])
+    layer = LSTMLayer(
+        case["input_size"],
+        case["hidden_size"],
+        case["num_layers"],
+        case["bidirectional"],
+        **options,
+    ).to(case["dtype"])
+    shape = (len(case["lengths"]), case["padded_length"], case["input_size"])
+    return layer, torch.randn(shape, dtype=case["dtype"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=ragged_batches(), recurrent_dropout=st.sampled_from([0.0, 0.4]))
+def test_fused_equals_reference(case, recurrent_dropout):
+    layer, x = layer_and_input(case, recurrent_dropout=recurrent_dropout)
+    results = {}
+    for backend in BACKENDS:
+        layer.backend = backend
+        layer.zero_grad()
+        x_used = x.clone().requires_grad_()
+        torch.manual_seed(0)
+        outputs, state = layer(x_used, case["lengths"])
+        loss_of(outputs, state).backward()
+        gradients = [parameter.grad for parameter in layer.parameters()]
+        results[backend] = [outputs, *state, x_used.grad, *gradients]
+    for fused, reference in zip(results["fused"], results["reference"], strict=True):
+        torch.testing.assert_close(fused, reference, rtol=1e-5, atol=TOLERANCE[case["dtype"]])
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=ragged_batches(), backend=st.sampled_from(BACKENDS))
+def test_what_stands_after_a_length_changes_nothing(case, backend):
+    layer, x = layer_and_input(case, backend=backend)
+    padding = torch.arange(case["padded_length"]) >= case["lengths"][:, None]
+    other = x.masked_fill(padding[:, :, None], torch.nan)
+    outputs, state = layer(x, case["lengths"])
+    outputs_other, state_other = layer(other, case["lengths"])
+    assert torch.equal(outputs, outputs_other)
+    assert all(torch.equal(a, b) for a, b in zip(state, state_other, strict=True))
+    assert not outputs[padding].any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=ragged_batches(), backend=st.sampled_from(BACKENDS))
+def test_a_sequence_does_not_depend_on_its_batch(case, backend):
+    layer, x = layer_and_input(case, backend=backend)
+    outputs, (h_n, c_n) = layer(x, case["lengths"])
+    for row, length in enumerate(case["lengths"].tolist()):
+        alone, (h_alone, c_alone) = layer(x[row : row + 1, :length])
+        tolerance = {"rtol": 0, "atol": TOLERANCE[case["dtype"]]}
+        torch.testing.assert_close(alone[0], outputs[row, :length], **tolerance)
+        torch.testing.assert_close(h_alone[:, 0], h_n[:, row], **tolerance)
+        torch.testing.assert_close(c_alone[:, 0], c_n[:, row], **tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_table_with_rows_equals_the_spread_out_input(backend, bidirectional):
+    torch.manual_seed(0)
+    layer = LSTMLayer(4, 3, num_layers=2, bidirectional=bidirectional, backend=backend)
+    table = torch.randn(5, 4)
+    rows = torch.randint(0, 5, (3, 6))
+    lengths = torch.tensor([2, 6, 4])
+    results = []
+    for arguments in ({"x": table, "rows": rows}, {"x": table[rows]}):
+        layer.zero_grad()
+        outputs, state = layer(lengths=lengths, **arguments)
+        loss_of(outputs, state).backward()
+        results.append([outputs, *state, *(parameter.grad for parameter in layer.parameters())])
+    for from_table, spread_out in zip(*results, strict=True):
+        torch.testing.assert_close(from_table, spread_out, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_states_equal_those_with_outputs_where_outputs_are_not_needed(backend):
+    layer = LSTMLayer(4, 3, backend=backend)
+    x = torch.randn(2, 5, 4)
+    outputs, state = layer(x, need_outputs=False)
+    assert outputs is None
+    assert torch.equal(state[0], layer(x)[1][0])
+
+
+def test_recurrent_dropout_keeps_one_mask_for_all_steps_and_is_off_in_evaluation():
+    torch.manual_seed(0)
+    layer = LSTMLayer(3, 50, recurrent_dropout=0.5, backend="reference")
+    x = torch.randn(1, 4, 3)
+    assert not torch.equal(layer(x)[0], layer(x)[0])
+    seen = []
+    layer.cells[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][0] == 0))
+    layer(x)
+    assert torch.equal(seen[1], seen[2])  # step 0 starts from zeros anyway
+    assert torch.equal(seen[2], seen[3])
+    assert 10 < seen[1].sum() < 40
+    layer.eval()
+    assert torch.equal(layer(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_weights_survive_the_way_to_torch_and_back(bidirectional):
+    layer = LSTMLayer(4, 3, num_layers=2, bidirectional=bidirectional, dropout=0.3)
+    back = LSTMLayer.from_torch(layer.to_torch())
+    assert back.dropout == 0.3
+    state, state_back = layer.state_dict(), back.state_dict()
+    assert state.keys() == state_back.keys()
+    assert all(torch.equal(state[name], state_back[name]) for name in state)
+
+
+def test_from_torch_takes_a_layer_without_bias():
+    torch.manual_seed(0)
+    trusted = nn.LSTM(3, 2, bias=False, batch_first=True)
+    x = torch.randn(1, 4, 3)
+    torch.testing.assert_close(LSTMLayer.from_torch(trusted)(x)[0], trusted(x)[0])
+
+
+def test_a_fresh_cell_remembers_and_has_orthogonal_recurrent_weights():
+    cell = LSTMCell(4, 8)
+    assert torch.equal(cell.forget_gate.bias, torch.ones(8))
+    weight_h = cell.candidate.weight[:, :8]
+    torch.testing.assert_close(weight_h @ weight_h.T, torch.eye(8), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": torch.ones(2, 3)}, r"x has shape \(2, 3\)"),
+        ({"x": torch.ones(2, 3, 5)}, r"it must be \(B, T, 4\)"),
+        ({"x": torch.ones(0, 3, 4)}, "none of them 0"),
+        ({"x": torch.ones(2, 3, 4, dtype=torch.long)}, "x has dtype torch.int64"),
+        ({"lengths": torch.tensor([3])}, r"lengths has shape \(1,\)"),
+        ({"lengths": torch.tensor([3.0, 2.0])}, "lengths has .* dtype torch.float32"),
+        ({"lengths": torch.tensor([0, 3])}, "lengths holds 0 to 3"),
+        ({"lengths": torch.tensor([4, 3])}, "between 1 and T = 3"),
+        ({"state": (torch.zeros(1, 2, 5), torch.zeros(1, 2, 3))}, "state's h has shape"),
+        ({"x": torch.ones(2, 3, 4), "rows": torch.zeros(2, 3).long()}, "with rows it must be"),
+        ({"x": torch.ones(5, 4), "rows": torch.full((2, 3), 5)}, "rows holds 5 to 5"),
+        ({"x": torch.ones(5, 4), "rows": torch.zeros(2, 3)}, "rows has .* dtype torch.float32"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    layer = LSTMLayer(4, 3)
+    with pytest.raises(ValueError, match=message):
+        layer(**{"x": torch.ones(2, 3, 4), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"recurrent_dropout": -0.1}, "recurrent_dropout is -0.1"),
+        ({"backend": "fast"}, r"must be one of \['fused', 'reference'\]"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        LSTMLayer(**{"input_size": 4, "hidden_size": 3, **options})
+
+
+def test_what_nn_lstm_cannot_express_is_refused():
+    with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.2"):
+        LSTMLayer(4, 3, recurrent_dropout=0.2).to_torch()
+    with pytest.raises(ValueError, match="proj_size is 2"):
+        LSTMLayer.from_torch(nn.LSTM(4, 3, proj_size=2))

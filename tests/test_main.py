@@ -1,0 +1,77 @@
+"""The commands, run as a user would: train on a file of one's own, then use the model."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lstm_sentiment.__main__ import main
+
+
+def write_reviews(path, n, seed):
+    """n reviews whose adjectives tell the sentiment."""
+    rng = np.random.default_rng(seed)
+    filler = [f"word{index}" for index in range(40)]
+    rows = []
+    for number in range(n):
+        sentiment = ("negative", "positive")[number % 2]
+        adjectives = {"positive": ["good", "great"], "negative": ["bad", "awful"]}[sentiment]
+        words = [*rng.choice(filler, 12), *rng.choice(adjectives, 3), f"id{seed}x{number}"]
+        rows.append((" ".join(rng.permutation(words)), sentiment))
+    pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(path, index=False)
+
+
+def write_vectors(path):
+    rng = np.random.default_rng(0)
+    words = [f"word{index}" for index in range(40)] + ["good", "great", "bad", "awful"]
+    lines = [f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=10))}" for word in words]
+    path.write_text(f"{len(words)} 10\n" + "\n".join(lines) + "\n")
+
+
+def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 300, seed=1)
+    write_reviews(tmp_path / "other.csv", 60, seed=2)
+    write_vectors(tmp_path / "vectors.txt")
+    assert main(["train", "--data", "train.csv", "--vectors", "vectors.txt", "--epochs", "8",
+                 "--batch-size", "16", "--hidden-size", "16", "--learning-rate", "0.02"]) == 0  # fmt: skip
+    history = pd.read_csv("artifacts/history.csv")
+    assert history["epoch"].tolist() == list(range(1, 9))
+    assert "300 usable reviews" in capsys.readouterr().out
+
+    assert main(["evaluate", "other.csv"]) == 0
+    printed = capsys.readouterr().out.splitlines()[-1]
+    result = json.loads(printed.removeprefix("other.csv: "))
+    assert result["n"] == 60
+    assert result["accuracy"] > 0.9
+
+    assert main(["predict", "good great good word1", "awful bad bad word2"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["sentiment"].tolist() == ["positive", "negative"]
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("great, good\nbad\n"))
+    assert main(["predict"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["review"].tolist() == ["great, good", "bad"]
+
+    pd.DataFrame({"review": ["great good", "bad awful", "good"]}).to_csv("kaggle.csv", index=False)
+    assert main(["submit", "kaggle.csv"]) == 0
+    submission = pd.read_csv("artifacts/predictions.csv")
+    assert submission["ID"].tolist() == [1, 2, 3]
+    assert submission["sentiment"].tolist() == ["positive", "negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["evaluate", "missing.csv"], ["submit", "missing.csv"], ["predict", "a"], ["fetch", "no.bin"]],
+)
+def test_what_is_missing_is_said_in_one_line(command, tmp_path, data_home, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1

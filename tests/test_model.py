@@ -1,0 +1,125 @@
+"""The classifier: what it may depend on, and that it can learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from lstm_sentiment.model import SentimentLSTM
+
+VOCABULARY_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE = 12, 4, 3
+
+
+@pytest.fixture
+def embedding_matrix():
+    matrix = np.random.default_rng(0).normal(size=(VOCABULARY_SIZE, EMBEDDING_SIZE))
+    matrix[0] = 0
+    return matrix.astype(np.float32)
+
+
+@pytest.fixture
+def batch():
+    token_ids = torch.tensor([[5, 2, 9, 3], [4, 4, 0, 0], [7, 0, 0, 0]])
+    return token_ids, torch.tensor([4, 2, 1])
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_equals_the_same_model_built_from_torch_parts(
+    embedding_matrix, batch, pooling, bidirectional, backend
+):
+    torch.manual_seed(0)
+    model = SentimentLSTM(
+        embedding_matrix,
+        HIDDEN_SIZE,
+        bidirectional=bidirectional,
+        pooling=pooling,
+        backend=backend,
+    ).eval()
+    token_ids, lengths = batch
+    trusted = model.lstm.to_torch()
+    expected = []
+    for ids, length in zip(token_ids, lengths, strict=True):
+        outputs, (h_n, _) = trusted(torch.tensor(embedding_matrix)[ids[None, :length]])
+        if pooling == "last":
+            pooled = h_n[:, 0].flatten()
+        else:
+            pooled = torch.cat([outputs[0].mean(0), outputs[0].amax(0)])
+        expected.append(model.output(pooled))
+    torch.testing.assert_close(model(token_ids, lengths), torch.cat(expected), rtol=0, atol=1e-5)
+
+
+def test_more_padding_changes_nothing(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE).eval()
+    token_ids, lengths = batch
+    longer = nn.functional.pad(token_ids, (0, 5))
+    torch.testing.assert_close(model(longer, lengths), model(token_ids, lengths))
+
+
+def test_the_padding_row_stays_zero_and_unseen_words_keep_their_vectors(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(*batch).sum().backward()
+    optimizer.step()
+    after = model.embedding.weight.detach().numpy()
+    seen = [2, 3, 4, 5, 7, 9]
+    unseen = [index for index in range(VOCABULARY_SIZE) if index not in seen]
+    assert not after[0].any()
+    assert (after[unseen] == embedding_matrix[unseen]).all()
+    assert (after[seen] != embedding_matrix[seen]).any(axis=1).all()
+
+
+def test_gradients_of_word_vectors_equal_those_of_a_plain_embedding(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE)
+    token_ids, lengths = batch
+    model(token_ids, lengths).sum().backward()
+    embedding = nn.Embedding.from_pretrained(
+        torch.tensor(embedding_matrix), freeze=False, padding_idx=0
+    )
+    packed = pack_padded_sequence(embedding(token_ids), lengths, batch_first=True)
+    _, (h_n, _) = model.lstm.to_torch()(packed)
+    model.output(h_n[-1]).sum().backward()
+    torch.testing.assert_close(
+        model.embedding.weight.grad, embedding.weight.grad, rtol=0, atol=1e-6
+    )
+
+
+def test_frozen_word_vectors_are_no_parameters_to_train(embedding_matrix):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE, freeze_embedding=True)
+    assert not model.embedding.weight.requires_grad
+    assert SentimentLSTM(embedding_matrix, HIDDEN_SIZE).embedding.weight.requires_grad
+
+
+def test_the_model_does_not_write_into_the_matrix_it_was_given(embedding_matrix, batch):
+    before = embedding_matrix.copy()
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE)
+    with torch.no_grad():
+        model.embedding.weight.add_(1)
+    assert (embedding_matrix == before).all()
+
+
+def test_predict_proba_is_the_sigmoid_of_the_logits(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE).eval()
+    expected = 1 / (1 + torch.exp(-model(*batch)))
+    torch.testing.assert_close(model.predict_proba(*batch), expected.detach())
+
+
+@pytest.mark.parametrize("option", ["embedding_dropout", "recurrent_dropout", "dropout"])
+def test_each_dropout_acts_in_training_only(embedding_matrix, batch, option):
+    torch.manual_seed(0)
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE, **{option: 0.5})
+    outcomes = {tuple(model(*batch).tolist()) for _ in range(8)}
+    assert len(outcomes) > 1
+    model.eval()
+    assert len({tuple(model(*batch).tolist()) for _ in range(3)}) == 1
+
+
+def test_wrong_options_are_named(embedding_matrix):
+    with pytest.raises(ValueError, match="pooling is 'first'"):
+        SentimentLSTM(embedding_matrix, HIDDEN_SIZE, pooling="first")
+    with pytest.raises(ValueError, match="row 0, which stands for padding"):
+        SentimentLSTM(embedding_matrix + 1, HIDDEN_SIZE)

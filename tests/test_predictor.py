@@ -1,0 +1,108 @@
+"""A saved model gives the same answers as the one that was trained; anything else is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lstm_sentiment.data import DataError
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import SentimentPredictor, write_submission
+from lstm_sentiment.text import Vocabulary
+
+TEXTS = ["A good film!", "bad, bad, bad", "Not a word of it known: qwertz.", "", "film " * 500]
+
+
+@pytest.fixture
+def predictor():
+    vocabulary = Vocabulary(["<pad>", "<unk>", "a", "good", "bad", "film"], [0, 5, 9, 4, 3, 2])
+    torch.manual_seed(0)
+    matrix = torch.randn(len(vocabulary), 4)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, 3, bidirectional=True, pooling="mean_max", dropout=0.5)
+    return SentimentPredictor(model, vocabulary, max_length=50, keep="head_and_tail")
+
+
+def test_save_and_load_give_the_same_predictions(predictor, tmp_path):
+    predictor.save(tmp_path / "model")
+    loaded = SentimentPredictor.load(tmp_path / "model")
+    assert (loaded.predict_proba(TEXTS) == predictor.predict_proba(TEXTS)).all()
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "model.json",
+        "model.safetensors",
+    ]
+
+
+def test_predictions_are_probabilities_and_their_sides(predictor):
+    table = predictor.predict(TEXTS)
+    assert len(table) == len(TEXTS)
+    assert table["probability"].between(0, 1).all()
+    assert ((table["probability"] >= 0.5) == (table["sentiment"] == "positive")).all()
+    assert predictor.predict([]).empty
+
+
+def test_a_prediction_does_not_depend_on_its_company(predictor):
+    together = predictor.predict_proba(TEXTS)
+    alone = [predictor.predict_proba([text])[0] for text in TEXTS]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_a_vocabulary_of_another_size_is_refused(predictor):
+    shorter = Vocabulary(predictor.vocabulary.words[:-1], predictor.vocabulary.counts[:-1])
+    with pytest.raises(DataError, match=r"5 words, the model's embedding 6 rows"):
+        SentimentPredictor(predictor.model, shorter, 50, "tail")
+
+
+def test_nothing_saved_is_said(tmp_path):
+    with pytest.raises(DataError, match="Train a model first"):
+        SentimentPredictor.load(tmp_path)
+
+
+def _change_description(folder, **changes):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "model.json").write_text("[]"), "not a model of format"),
+        (lambda folder: _change_description(folder, format=99), "not a model of format"),
+        (lambda folder: _change_description(folder, model={"hidden": 3}), "does not fit"),
+        (lambda folder: _change_description(folder, model={"hidden_size": 7}), "does not fit"),
+        (lambda folder: _change_description(folder, vocabulary={"words": []}), "does not fit"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(
+                (folder / "model.safetensors").read_bytes()[:-10]
+            ),
+            "cannot be read",
+        ),
+        (
+            lambda folder: save_file(
+                {"output.bias": load_file(folder / "model.safetensors")["output.bias"]},
+                folder / "model.safetensors",
+            ),
+            "does not fit",
+        ),
+    ],
+)
+def test_a_damaged_or_foreign_model_is_refused_with_the_reason(
+    predictor, tmp_path, damage, message
+):
+    predictor.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=message):
+        SentimentPredictor.load(tmp_path)
+
+
+def test_the_submission_is_what_kaggle_asks_for(tmp_path):
+    path = tmp_path / "new" / "predictions.csv"
+    write_submission(["positive", "negative", "positive"], path)
+    assert path.read_text() == "ID,sentiment\n1,positive\n2,negative\n3,positive\n"
+    assert pd.read_csv(path)["ID"].tolist() == [1, 2, 3]

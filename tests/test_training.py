@@ -1,0 +1,182 @@
+"""Training: it learns, repeats itself, and leaves the best epoch's weights behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.training import (
+    TrainingConfig,
+    one_cycle,
+    pick_device,
+    predict_logits,
+    predict_proba,
+    score,
+    search,
+    train,
+)
+
+CPU = torch.device("cpu")
+FAST = TrainingConfig(epochs=6, batch_size=8, learning_rate=0.02, embedding_learning_rate=0.002)
+
+
+def order_matters_dataset(n: int, seed: int) -> ReviewDataset:
+    """Sequences of words 4..9 in which word 2 or word 3 comes first; the label says which."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    sequences = []
+    for label in labels:
+        words = rng.integers(4, 10, rng.integers(3, 9))
+        first, second = np.sort(rng.choice(len(words), 2, replace=False))
+        words[first], words[second] = (2, 3) if label else (3, 2)
+        sequences.append(words.tolist())
+    return ReviewDataset(sequences, labels)
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return order_matters_dataset(240, seed=1), order_matters_dataset(80, seed=2)
+
+
+def fresh_model(**options) -> SentimentLSTM:
+    torch.manual_seed(0)
+    matrix = torch.randn(10, 8)
+    matrix[0] = 0
+    return SentimentLSTM(matrix, hidden_size=16, **options)
+
+
+def test_learns_what_no_bag_of_words_can(datasets, tmp_path):
+    model = fresh_model()
+    config = TrainingConfig(
+        epochs=25, batch_size=16, learning_rate=0.02, embedding_learning_rate=0.02
+    )
+    history = train(model, *datasets, config, tmp_path / "best", CPU)
+    assert history["validation_accuracy"].max() > 0.95
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 3
+    assert history["epoch"].tolist() == list(range(1, 26))
+
+
+def test_the_model_left_is_the_best_epochs_and_the_history_is_true_of_it(datasets, tmp_path):
+    training_set, validation_set = datasets
+    ids = [validation_set[row][0].tolist() for row in range(len(validation_set))]
+    flipped = np.where(np.arange(80) % 4 == 0, 1 - validation_set.labels, validation_set.labels)
+    noisy = ReviewDataset(ids, flipped)  # on which growing confidence does not pay
+    model = fresh_model()
+    config = TrainingConfig(epochs=8, batch_size=8, learning_rate=0.03)
+    history = train(model, training_set, noisy, config, tmp_path / "best", CPU)
+    best = history[history["is_best"]].iloc[-1]
+    assert best["epoch"] < 8, "the test needs a run whose last epoch is not its best"
+    assert best["validation_accuracy"] == history["validation_accuracy"].max()
+    assert score(model, noisy) == {
+        "validation_loss": best["validation_loss"],
+        "validation_accuracy": best["validation_accuracy"],
+    }
+
+
+def test_same_seed_same_history_another_seed_another(datasets, tmp_path):
+    def run(seed):
+        config = TrainingConfig(epochs=2, batch_size=8, seed=seed)
+        history = train(fresh_model(dropout=0.3), *datasets, config, tmp_path / "best", CPU)
+        return history.drop(columns="seconds")
+
+    first = run(0)
+    pd.testing.assert_frame_equal(first, run(0), check_exact=True)
+    assert not first.equals(run(1))
+
+
+def test_both_backends_train_to_the_same_model(datasets, tmp_path):
+    histories = []
+    for backend in ("fused", "reference"):
+        model = fresh_model(backend=backend, embedding_dropout=0.2, dropout=0.2)
+        histories.append(train(model, *datasets, FAST, tmp_path / "best", CPU))
+    fused, reference = histories
+    np.testing.assert_allclose(fused["train_loss"], reference["train_loss"], atol=1e-3)
+
+
+def test_frozen_word_vectors_stay_and_others_move(datasets, tmp_path):
+    frozen, moving = fresh_model(freeze_embedding=True), fresh_model()
+    before = frozen.embedding.weight.clone()
+    for model in (frozen, moving):
+        train(model, *datasets, FAST, tmp_path / "best", CPU)
+    assert torch.equal(frozen.embedding.weight, before)
+    assert not torch.equal(moving.embedding.weight, before)
+    assert not moving.embedding.weight[0].any()
+
+
+def test_gradients_are_clipped(datasets, tmp_path, monkeypatch):
+    norms = []
+    original = torch.optim.Adam.step
+
+    def step(optimizer, *args, **kwargs):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
+        return original(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    config = TrainingConfig(epochs=1, batch_size=8, clip_norm=0.01)
+    train(fresh_model(), *datasets, config, tmp_path / "best", CPU)
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(datasets, tmp_path):
+    model = fresh_model()
+    with torch.no_grad():
+        model.output.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train(model, *datasets, FAST, tmp_path / "best", CPU)
+
+
+def test_predictions_come_in_the_datasets_order_without_dropout(datasets):
+    model = fresh_model(dropout=0.9).train()
+    dataset = datasets[1]
+    logits = predict_logits(model, dataset)
+    assert model.training
+    model.eval()
+    for row in (0, 41, 79):
+        ids, _, _ = dataset[row]
+        alone = model(ids[None], torch.tensor([len(ids)])).item()
+        assert logits[row] == pytest.approx(alone, abs=1e-5)
+    np.testing.assert_allclose(predict_proba(model, dataset), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    factor = one_cycle(100)
+    factors = np.array([factor(step) for step in range(101)])
+    assert factors.argmax() in (9, 10)
+    assert factors.max() == 1
+    assert (np.diff(factors[:10]) > 0).all()
+    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[-1] == pytest.approx(0)
+    assert one_cycle(1)(0) == 1
+
+
+def test_search_reports_every_pair_best_first(datasets):
+    config = TrainingConfig(epochs=1, learning_rate=0.01, embedding_learning_rate=0.001)
+    table = search(fresh_model, *datasets, config, [0.001, 0.02], [8, 80])
+    pairs = set(zip(table["learning_rate"], table["batch_size"], strict=True))
+    assert pairs == {(0.001, 8), (0.001, 80), (0.02, 8), (0.02, 80)}
+    assert table["validation_accuracy"].is_monotonic_decreasing
+    assert table["validation_loss"].nunique() == 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"embedding_learning_rate": -1.0}],
+)
+def test_wrong_settings_are_named(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_best_device_present_is_picked(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device().type == expected
