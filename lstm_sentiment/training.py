@@ -186,9 +186,10 @@ def predict_logits(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
     loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), tqdm(loader, desc="predicting", unit="batch", delay=2) as batches:
-        for batch in batches:
-            logits[batch.rows] = model(batch.token_ids.to(device), batch.lengths).cpu().numpy()
+    with torch.inference_mode():
+        for batch in tqdm(loader, desc="predicting", unit="batch", delay=2, leave=False):
+            batch_logits = model(batch.token_ids.to(device), batch.lengths)
+            logits[batch.rows.numpy()] = batch_logits.cpu().numpy()
     model.train(was_training)
     return logits
 
