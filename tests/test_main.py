@@ -37,7 +37,16 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     write_reviews(tmp_path / "train.csv", 300, seed=1)
     write_reviews(tmp_path / "other.csv", 60, seed=2)
     write_vectors(tmp_path / "vectors.txt")
-    options = "--epochs 8 --batch-size 16 --hidden-size 16 --learning-rate 0.02".split()
+    options = [
+        "--epochs",
+        "8",
+        "--batch-size",
+        "16",
+        "--hidden-size",
+        "16",
+        "--learning-rate",
+        "0.02",
+    ]
     assert main(["train", "--data", "train.csv", "--vectors", "vectors.txt", *options]) == 0
     history = pd.read_csv("artifacts/history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
