@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
+from tqdm.auto import tqdm
 
-from lstm_sentiment.data import normalised_text, replacing, without_markup
+from lstm_sentiment.data import ReviewDataset, normalised_text, replacing, without_markup
+from lstm_sentiment.model import SentimentLSTM
 
 CONFUSION_CELLS = ("tn", "fp", "fn", "tp")  # the order of the number 2 * label + prediction
 EVALUATION_KEYS = ("n", "accuracy", "accuracy_95", "precision", "recall", "f1")
@@ -145,6 +148,43 @@ def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) 
     surest = wrong.sort_values("probability", key=lambda p: -abs(p - 0.5), kind="stable").head(n)
     excerpts = surest["review"].map(_excerpt)
     return surest.assign(excerpt=excerpts)[["excerpt", "sentiment", "probability"]]
+
+
+def influence_by_distance(
+    model: SentimentLSTM, dataset: ReviewDataset, max_distance: int
+) -> pd.DataFrame:
+    """How strongly the verdict still depends on words further and further from a review's end.
+
+    For each review longer than `max_distance`: the norm of the gradient of the logit with respect
+    to the vector of the word that stands `distance` words before the end, relative to the last
+    word's. Where it vanishes, the network cannot have learnt from words that far back.
+
+    Returns:
+        One row per distance 0..max_distance: distance, median, and the quartiles low and high.
+    """
+    device = next(model.parameters()).device
+    rows = np.flatnonzero(dataset.lengths > max_distance)
+    if len(rows) == 0:
+        raise ValueError(
+            f"max_distance is {max_distance}; the longest review has {dataset.lengths.max()} words"
+        )
+    norms = []
+    was_training = model.training
+    model.eval()
+    for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
+        batch = dataset.__getitems__(rows[start : start + 64])
+        vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()  # (B, T, D)
+        model.classify(vectors, batch.lengths).sum().backward()
+        norm = vectors.grad.norm(dim=2).cpu()  # (B, T)
+        distances = torch.arange(max_distance + 1)
+        norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
+    model.train(was_training)
+    relative = torch.cat(norms).numpy()
+    relative = relative / relative[:, :1]
+    low, median, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)
+    return pd.DataFrame(
+        {"distance": np.arange(max_distance + 1), "median": median, "low": low, "high": high}
+    )
 
 
 def write_metrics(path: str | Path, metrics: Mapping) -> None:

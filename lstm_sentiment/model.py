@@ -93,6 +93,10 @@ class SentimentLSTM(nn.Module):
         """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
+        return self.classify(vectors, lengths, rows)
+
+    def classify(self, vectors: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Word vectors (B, T, D), or a table (U, D) of them with rows (B, T), to logits (B,)."""
         outputs, (h_n, _) = self.lstm(
             vectors, lengths, rows=rows, need_outputs=self.pooling != "last"
         )

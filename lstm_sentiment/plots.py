@@ -413,6 +413,26 @@ def accuracy_by_length_figure(table: pd.DataFrame) -> Figure:
 
 
 @in_report_style
+def influence_curve(table: pd.DataFrame) -> Figure:
+    """How the influence of a word fades with distance; table: from `influence_by_distance`."""
+    figure, axes = _new_figure(3.5)
+    axes.plot(table["distance"], table["median"], color=BLUE, label="median review")
+    axes.fill_between(
+        table["distance"], table["low"], table["high"], color=BLUE, alpha=0.2, label="middle half"
+    )
+    axes.set_yscale("log")
+    axes.set(xlabel="words before the last one", ylabel="gradient relative to the last word's")
+    _legend_below(axes)
+    final = table.iloc[-1]
+    _title(
+        figure,
+        f"{final['distance']:.0f} words before the end, a word moves the verdict "
+        f"{final['median']:.2g} times as strongly as the last word",
+    )
+    return figure
+
+
+@in_report_style
 def speed_bars(table: pd.DataFrame) -> Figure:
     """Time of each implementation; table: DataFrame with `backend` and `milliseconds` per batch."""
     table = table.sort_values("milliseconds", ignore_index=True)

@@ -1,0 +1,71 @@
+"""How long models take, measured so that the ratio can be trusted on a busy machine.
+
+Models and batches enter; medians of interleaved runs leave.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from lstm_sentiment.data import Batch
+from lstm_sentiment.model import SentimentLSTM
+
+
+def training_step(model: SentimentLSTM, batch: Batch) -> float:
+    """One forward and backward pass; the loss."""
+    model.zero_grad()
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        model(batch.token_ids, batch.lengths), batch.labels
+    )
+    loss.backward()
+    return loss.item()
+
+
+def inference_step(model: SentimentLSTM, batch: Batch) -> float:
+    """One forward pass without gradients; the mean logit."""
+    with torch.inference_mode():
+        return model(batch.token_ids, batch.lengths).mean().item()
+
+
+def compare_speed(
+    models: Mapping[str, SentimentLSTM], batches: Sequence[Batch], rounds: int = 5
+) -> pd.DataFrame:
+    """Time a training step and an inference step of each model on the same batches.
+
+    The models take turns on every batch, so that whatever else the machine does falls on all of
+    them alike; one turn per model on the first batch is not counted.
+
+    Returns:
+        A row per model: model, training_ms and inference_ms (medians over batches and rounds),
+        and their ratios training_speedup and inference_speedup to the first model's
+        (medians of the ratios turn by turn).
+    """
+    steps = {"training": training_step, "inference": inference_step}
+    seconds = {(step, name): [] for step in steps for name in models}
+    for step, name in seconds:
+        steps[step](models[name], batches[0])
+    for _ in tqdm(range(rounds), desc="timing", unit="round"):
+        for batch in batches:
+            for step, name in seconds:
+                start = time.perf_counter()
+                steps[step](models[name], batch)
+                seconds[step, name].append(time.perf_counter() - start)
+    first = next(iter(models))
+    rows = []
+    for name in models:
+        row = {"model": name}
+        for step in steps:
+            ours = seconds[step, name]
+            row[f"{step}_ms"] = 1000 * statistics.median(ours)
+            row[f"{step}_speedup"] = statistics.median(
+                theirs / mine for theirs, mine in zip(seconds[step, first], ours, strict=True)
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
