@@ -89,7 +89,8 @@ def fused_lstm(
     state: tuple[Tensor, Tensor],
     sizes: list[int],
     hidden_mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    need_hidden: bool = True,
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """Run one LSTM direction over packed steps.
 
     Args:
@@ -100,16 +101,17 @@ def fused_lstm(
         state: initial (h, c), each (B, H), sequences by decreasing length.
         sizes: sequences running at each step, N in all.
         hidden_mask: (B, H) factors for the previous hidden state (recurrent dropout), or None.
+        need_hidden: False spares the hidden states of every step.
 
     Returns:
-        hidden states (N, H), last h (B, H) and last c (B, H) of every sequence.
+        hidden states (N, H) or None, last h (B, H) and last c (B, H) of every sequence.
     """
-    return _FusedLSTM.apply(table, rows, weight, bias, *state, sizes, hidden_mask)
+    return _FusedLSTM.apply(table, rows, weight, bias, *state, sizes, hidden_mask, need_hidden)
 
 
 class _FusedLSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, table, rows, weight, bias, h0, c0, sizes, hidden_mask):
+    def forward(ctx, table, rows, weight, bias, h0, c0, sizes, hidden_mask, need_hidden):
         hidden_size = h0.shape[1]
         doubled_s = torch.ones_like(bias)
         doubled_s[3 * hidden_size :] = 2
@@ -147,9 +149,8 @@ class _FusedLSTM(torch.autograd.Function):
         last = _last_steps(sizes, gates.device)
         ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask)
         ctx.steps = sizes, gates, squashed, r_read, k_read
-        ctx.last = last
         ctx.set_materialize_grads(False)
-        return 2 * halves, 2 * halves[last], cells[last] / 2
+        return 2 * halves if need_hidden else None, 2 * halves[last], cells[last] / 2
 
     @staticmethod
     @once_differentiable
@@ -210,12 +211,12 @@ class _FusedLSTM(torch.autograd.Function):
         d_table = None
         if ctx.needs_input_grad[0]:
             d_table = _linear_map((weight_x * factors).t().contiguous(), len(table))(d_projected)
-        d_weight_h = 2 * _weight_gradient(da_all, torch.cat(r_read))
-        d_weight_x = _weight_gradient(d_projected, table)
+        d_weight_h = 2 * (da_all.t() @ torch.cat(r_read))
+        d_weight_x = d_projected.t() @ table
         factors *= doubled_s[:, None]
         d_weight = torch.cat([d_weight_h, d_weight_x], dim=1) * factors
         d_bias = d_projected.sum(0) * factors[:, 0]
-        return d_table, None, d_weight, d_bias, dh_all, 2 * dk_all, None, None
+        return d_table, None, d_weight, d_bias, dh_all, 2 * dk_all, None, None, None
 
 
 def _by_gate(gates: Tensor, sizes: list[int]) -> list[tuple[Tensor, ...]]:
@@ -244,21 +245,6 @@ def _linear_map(weight: Tensor, batch_size: int, bias: Tensor | None = None) -> 
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, batch_size)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: torch.nn.functional.linear(x, weight, bias)
-
-
-def _weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
-    """(n, M), (n, K) -> (M, K): d_output^T x.
-
-    Written as the weight gradient of a 1x1 convolution where that leads to oneDNN (see above).
-    """
-    if not _has_onednn(x):
-        return d_output.t() @ x
-    n, channels_out, channels_in = len(x), d_output.shape[1], x.shape[1]
-    return torch.nn.grad.conv2d_weight(
-        x.view(1, n, 1, channels_in).permute(0, 3, 1, 2),
-        (channels_out, channels_in, 1, 1),
-        d_output.view(1, n, 1, channels_out).permute(0, 3, 1, 2),
-    ).view(channels_out, channels_in)
 
 
 def _has_onednn(tensor: Tensor) -> bool:

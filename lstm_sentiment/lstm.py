@@ -157,6 +157,7 @@ class LSTMLayer(nn.Module):
             if layer > 0:
                 packed = nn.functional.dropout(packed, self.dropout, self.training)
                 packed_rows = None
+            need_hidden = need_outputs or layer < self.num_layers - 1
             hidden_by_direction = []
             for direction in range(directions):
                 index = layer * directions + direction
@@ -168,11 +169,14 @@ class LSTMLayer(nn.Module):
                     (h[index], c[index]),
                     steps.sizes,
                     self._hidden_mask(h[index]),
+                    need_hidden,
                 )
-                hidden_by_direction.append(hidden[steps.reversal] if backwards else hidden)
+                if need_hidden:
+                    hidden_by_direction.append(hidden[steps.reversal] if backwards else hidden)
                 last_h.append(h_n)
                 last_c.append(c_n)
-            packed = torch.cat(hidden_by_direction, dim=1)  # (N, H or 2H)
+            if need_hidden:
+                packed = torch.cat(hidden_by_direction, dim=1) if self.bidirectional else hidden
 
         outputs = steps.pad(packed) if need_outputs else None
         h_n = torch.stack(last_h)[:, steps.inverse_order]
@@ -323,7 +327,8 @@ def _run_reference(
     state: State,
     sizes: list[int],
     hidden_mask: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    need_hidden: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """`fused_lstm` in plain view: the cell, one step at a time (arguments and results as there)."""
     h, c = state
     hidden, ended = [], []
@@ -334,7 +339,7 @@ def _run_reference(
         h, c = cell(x, (h if hidden_mask is None else h * hidden_mask[:n], c))
         hidden.append(h)
     h_n, c_n = (torch.cat(parts) for parts in zip((h, c), *reversed(ended), strict=True))
-    return torch.cat(hidden), h_n, c_n
+    return torch.cat(hidden) if need_hidden else None, h_n, c_n
 
 
 def _run_fused(
@@ -344,12 +349,13 @@ def _run_fused(
     state: State,
     sizes: list[int],
     hidden_mask: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    need_hidden: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """The same by `fused_lstm`, which takes the four gates as one matrix."""
     gates = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
     weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D)
     bias = torch.cat([gate.bias for gate in gates])  # (4H,)
-    return fused_lstm(table, rows, weight, bias, state, sizes, hidden_mask)
+    return fused_lstm(table, rows, weight, bias, state, sizes, hidden_mask, need_hidden)
 
 
 _BACKENDS = {"reference": _run_reference, "fused": _run_fused}

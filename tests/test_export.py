@@ -96,6 +96,7 @@ from lstm_sentiment import GREETING, Talker, __version__
 said = Talker().talk()
 !echo this line is for notebooks
 ###
+from __future__ import annotations
 from lstm_sentiment.words import MARK
 ###
 if quick:
@@ -351,6 +352,7 @@ def test_a_missing_part_is_refused(project, desk, monkeypatch):
         "if True:\n    from lstm_sentiment.words import MARK",
         "from lstm_sentiment import words",
         "from lstm_sentiment.words import misspelt",
+        "from __future__ import generator_stop",
     ],
 )
 @pytest.mark.parametrize("place", ["module", "notebook"])
