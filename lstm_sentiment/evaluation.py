@@ -72,6 +72,17 @@ def evaluate(
     return result
 
 
+def evaluation_table(results: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Results of `evaluate` side by side, to read: n and each metric with its 95% interval."""
+    rows = {}
+    for name, result in results.items():
+        rows[name] = {"n": f"{result['n']:,}"}
+        for metric in ("accuracy", "precision", "recall", "f1"):
+            low, high = result[f"{metric}_95"]
+            rows[name][metric] = f"{result[metric]:.1%} [{low:.1%}, {high:.1%}]"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def compare(
     labels: ArrayLike, probabilities_a: ArrayLike, probabilities_b: ArrayLike, seed: int = 0
 ) -> dict:

@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 
 from IPython import get_ipython
-from IPython.display import Markdown, display
+from IPython.display import Code, Markdown, display
 from matplotlib.figure import Figure
 
 from lstm_sentiment.plots import save_figure
@@ -27,10 +27,14 @@ def show(figure: Figure, name: str) -> None:
     if get_ipython() is None:
         print(f"figure: {path}")
     else:
-        display(figure)
+        display(figure, metadata={"image/png": {"alt": figure.get_suptitle()}})
 
 
 def show_source(*things: type) -> None:
     """Show the source of classes or functions, as it runs."""
     for thing in things:
-        say(f"```python\n{inspect.getsource(thing)}```")
+        source = inspect.getsource(thing)
+        if get_ipython() is None:
+            print(source)
+        else:
+            display(Code(source, language="python"))

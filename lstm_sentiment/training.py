@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -217,6 +218,24 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
         save_file(weights, part)
 
 
+def run_trial(
+    model: SentimentLSTM,
+    training_set: ReviewDataset,
+    validation_set: ReviewDataset,
+    config: TrainingConfig,
+) -> dict[str, float]:
+    """Train `model`; `validation_accuracy`, `validation_loss`, `best_epoch` and `seconds` of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        history = train(model, training_set, validation_set, config, Path(folder) / "best")
+    best = history[history["is_best"]].iloc[-1]
+    return {
+        "validation_accuracy": best["validation_accuracy"],
+        "validation_loss": best["validation_loss"],
+        "best_epoch": int(best["epoch"]),
+        "seconds": history["seconds"].sum(),
+    }
+
+
 def search(
     make_model: Callable[[], SentimentLSTM],
     training_set: ReviewDataset,
@@ -225,13 +244,12 @@ def search(
     learning_rates: Iterable[float],
     batch_sizes: Iterable[int],
 ) -> pd.DataFrame:
-    """Train a fresh model for each learning rate and batch size, and keep each one's best result.
+    """Try each learning rate with each batch size on a model of its own from `make_model`.
 
-    The word vectors' rate keeps its ratio to the other. Every model starts from the same seed.
+    The word vectors' rate keeps its ratio to the other.
 
     Returns:
-        One row per pair, best first: learning_rate, batch_size, validation_accuracy,
-        validation_loss, best_epoch, seconds.
+        One row per pair, best first: learning_rate, batch_size and the results of `run_trial`.
     """
     ratio = config.embedding_learning_rate / config.learning_rate
     rows = []
@@ -242,17 +260,6 @@ def search(
             embedding_learning_rate=ratio * learning_rate,
             batch_size=batch_size,
         )
-        torch.manual_seed(config.seed)
-        history = train(make_model(), training_set, validation_set, trial)
-        best = history[history["is_best"]].iloc[-1]
-        rows.append(
-            {
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "validation_accuracy": best["validation_accuracy"],
-                "validation_loss": best["validation_loss"],
-                "best_epoch": int(best["epoch"]),
-                "seconds": history["seconds"].sum(),
-            }
-        )
+        result = run_trial(make_model(), training_set, validation_set, trial)
+        rows.append({"learning_rate": learning_rate, "batch_size": batch_size, **result})
     return pd.DataFrame(rows).sort_values("validation_accuracy", ascending=False, ignore_index=True)

@@ -7,20 +7,25 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn import metrics as sk
 
+from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.evaluation import (
     accuracy_by_length,
     compare,
     count_overlap,
     evaluate,
+    evaluation_table,
+    influence_by_distance,
     misclassified,
     wilson_interval,
     write_metrics,
 )
+from lstm_sentiment.model import SentimentLSTM
 
 predictions = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60).map(
     lambda rows: tuple(map(np.array, zip(*rows, strict=True)))
@@ -286,3 +291,47 @@ def test_bad_metrics_are_refused_and_the_old_file_stays(tmp_path, results, damag
         write_metrics(path, results)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_evaluation_table_shows_each_metric_with_its_interval():
+    result = evaluate([1, 1, 0, 0], [0.9, 0.8, 0.7, 0.1])
+    table = evaluation_table({"model": result})
+    low, high = result["precision_95"]
+    assert table.loc["model", "n"] == "4"
+    assert table.loc["model", "precision"] == f"66.7% [{low:.1%}, {high:.1%}]"
+    assert table.loc["model", "recall"].startswith("100.0% [")
+
+
+def test_influence_is_the_gradient_relative_to_the_last_word():
+    torch.manual_seed(0)
+    matrix = torch.randn(8, 4)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, 3, dropout=0.9)
+    reviews = [[2, 3, 4, 5, 6], [7, 6, 5, 4], [2, 2]]  # the last is too short to tell
+    table = influence_by_distance(model, ReviewDataset(reviews), max_distance=3)
+    assert table["distance"].tolist() == [0, 1, 2, 3]
+    expected = []
+    model.eval()
+    for review in reviews[:2]:
+        vectors = matrix[review][None].requires_grad_()
+        model.classify(vectors, torch.tensor([len(review)])).backward()
+        norms = vectors.grad[0].norm(dim=1).flip(0)[:4]
+        expected.append((norms / norms[0]).tolist())
+    np.testing.assert_allclose(table["median"], np.mean(expected, axis=0), rtol=1e-4)
+    assert (table["low"] <= table["high"]).all()
+    with pytest.raises(ValueError, match="longest review has 5 words"):
+        influence_by_distance(model, ReviewDataset(reviews), max_distance=5)
+
+
+def test_a_forgetful_cell_has_no_influence_from_afar():
+    matrix = torch.randn(8, 4)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, 3)
+    cell = model.lstm.cells[0]
+    with torch.no_grad():
+        cell.forget_gate.bias.fill_(-20)
+        for gate in (cell.input_gate, cell.candidate, cell.output_gate):
+            gate.weight[:, :3] = 0  # nothing comes by way of h either
+    table = influence_by_distance(model, ReviewDataset([[2, 3, 4, 5, 6]]), max_distance=3)
+    assert table["median"].iloc[0] == 1
+    assert (table["median"].iloc[1:] < 1e-6).all()

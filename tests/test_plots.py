@@ -59,6 +59,8 @@ SEARCH = pd.DataFrame(
     [(1e-3, 32, 0.86), (1e-3, 64, 0.872), (3e-3, 32, 0.81), (1e-3, 32, 0.85)],
     columns=["learning_rate", "batch_size", "validation_accuracy"],
 )
+INFLUENCE = pd.DataFrame({"distance": np.arange(21), "median": 10 ** (-np.arange(21) / 10)})
+INFLUENCE["low"], INFLUENCE["high"] = INFLUENCE["median"] / 2, INFLUENCE["median"] * 2
 SPEEDS = pd.DataFrame({"backend": ["reference", "fused", "nn.LSTM"], "milliseconds": [80, 8, 10]})
 DRAW = {
     "class_balance": lambda: plots.class_balance(
@@ -81,6 +83,7 @@ DRAW = {
     "accuracy_by_length": lambda: plots.accuracy_by_length_figure(
         accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
     ),
+    "influence_curve": lambda: plots.influence_curve(INFLUENCE),
     "speed_bars": lambda: plots.speed_bars(SPEEDS),
 }
 
@@ -180,6 +183,7 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
+        ("influence_curve", "20 words before the end, a word moves the verdict 0.01 times"),
         ("speed_bars", "Fastest: fused, 10.0 times as fast as reference"),
         ("metric_intervals", "0.0 points before TF-IDF; their 95% intervals overlap"),
     ],
