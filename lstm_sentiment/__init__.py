@@ -57,8 +57,8 @@ from lstm_sentiment.evaluation import (
 )
 from lstm_sentiment.baselines import (
     differences_from_torch,
+    lstm_contenders,
     tfidf_logistic_regression,
-    with_torch_lstm,
 )
 from lstm_sentiment.bench import compare_speed
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
@@ -95,6 +95,7 @@ __all__ = [
     "load_reviews",
     "load_unlabelled",
     "load_word_vectors",
+    "lstm_contenders",
     "make_loader",
     "misclassified",
     "pick_device",
@@ -112,7 +113,6 @@ __all__ = [
     "train_word_vectors",
     "truncate",
     "wilson_interval",
-    "with_torch_lstm",
     "write_metrics",
     "write_submission",
 ]

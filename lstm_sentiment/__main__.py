@@ -1,4 +1,4 @@
-"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit (--help says more)."""
+"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit|bench; see --help."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from lstm_sentiment.baselines import lstm_contenders
+from lstm_sentiment.bench import compare_speed
 from lstm_sentiment.data import (
     DataError,
     ReviewDataset,
@@ -18,6 +20,7 @@ from lstm_sentiment.data import (
     draw_balanced,
     load_reviews,
     load_unlabelled,
+    make_loader,
     read_review_column,
     split_reviews,
 )
@@ -121,6 +124,32 @@ def submit(options: argparse.Namespace) -> None:
     print(f"{len(sentiments):,} predictions written to {options.output}")
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Time the hand-written LSTM against torch.nn.LSTM on batches of real reviews."""
+    reviews = load_reviews(options.data, limit=1_000)
+    token_lists = tokenize_all(reviews["review"])
+    vocabulary = Vocabulary.from_tokens(token_lists)
+    max_length = choose_max_length([len(tokens) for tokens in token_lists]).max_length
+    token_ids = encode_reviews(token_lists, vocabulary, max_length, KEEP)
+    dataset = ReviewDataset(token_ids, encode_labels(reviews["sentiment"]))
+    batches = [*make_loader(dataset, options.batch_size, shuffle=True)][:-1]  # full ones
+
+    torch.manual_seed(0)
+    vectors = torch.randn(len(vocabulary), options.embedding_size)
+    vectors[0] = 0
+    model = SentimentLSTM(
+        vectors,
+        options.hidden_size,
+        bidirectional=options.bidirectional,
+        freeze_embedding=options.frozen,
+    )
+    table = compare_speed(lstm_contenders(model), batches, options.rounds)
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
 def _print_evaluation(name: str, predictor: SentimentPredictor, reviews: pd.DataFrame) -> None:
     probabilities = predictor.predict_proba(reviews["review"])
     result = evaluate(encode_labels(reviews["sentiment"]), probabilities)
@@ -175,6 +204,17 @@ def _parser() -> argparse.ArgumentParser:
     command = add("submit", submit)
     command.add_argument("file", help="CSV with the column review")
     command.add_argument("--output", default="artifacts/predictions.csv", help="(%(default)s)")
+
+    command = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
+    command.set_defaults(run=bench)
+    command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")
+    command.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
+    command.add_argument("--embedding-size", type=int, default=300, help="(%(default)s)")
+    command.add_argument("--hidden-size", type=int, default=128, help="(%(default)s)")
+    command.add_argument("--bidirectional", action="store_true", help="read from both ends")
+    command.add_argument("--frozen", action="store_true", help="do not train the word vectors")
+    command.add_argument("--rounds", type=int, default=3, help="turns per batch (%(default)s)")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 

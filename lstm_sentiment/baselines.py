@@ -90,6 +90,23 @@ def with_torch_lstm(model: SentimentLSTM, packed: bool) -> SentimentLSTM:
     return copied
 
 
+def lstm_contenders(model: SentimentLSTM) -> dict[str, SentimentLSTM]:
+    """`model` and its equals, by name: what a speed of the hand-written LSTM is compared with.
+
+    "nn.LSTM, padded", its fastest use, only where it is right: one layer in one direction.
+    """
+    step_by_step = copy.deepcopy(model)
+    step_by_step.lstm.backend = "reference"
+    contenders = {
+        "by hand, fused": model,
+        "by hand, cells step by step": step_by_step,
+        "nn.LSTM, packed": with_torch_lstm(model, packed=True),
+    }
+    if model.lstm.num_layers == 1 and not model.lstm.bidirectional:
+        contenders = {"nn.LSTM, padded": with_torch_lstm(model, packed=False), **contenders}
+    return contenders
+
+
 def differences_from_torch(
     num_layers: int, bidirectional: bool, dtype: torch.dtype, backend: str, seed: int = 0
 ) -> dict[str, float]:

@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 import safetensors
 from gensim.models import KeyedVectors, Word2Vec
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file as save_arrays
 from sklearn.decomposition import PCA
 from tqdm.auto import tqdm
 
@@ -485,7 +485,7 @@ def _write_cached_vectors(path: Path, vectors: KeyedVectors) -> None:
     words = json.dumps(vectors.index_to_key)
     metadata = {"words": words, "sha256": _content_sha256(words, vectors.vectors)}
     with replacing(path) as part:
-        save_file({"vectors": vectors.vectors}, part, metadata)
+        save_arrays({"vectors": vectors.vectors}, part, metadata)
 
 
 def _read_cached_vectors(path: Path) -> KeyedVectors:

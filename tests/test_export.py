@@ -465,6 +465,7 @@ def test_the_script_of_this_project_makes_the_report_by_itself(tmp_path, desk):
         **os.environ,
         "LSTM_SENTIMENT_QUICK": "1",
         "MPLBACKEND": "Agg",
+        "OMP_NUM_THREADS": "1",  # on a busy machine, threads that wait for each other take minutes
     }
     (tmp_path / "data").mkdir()
     result = subprocess.run(

@@ -51,19 +51,19 @@ def test_every_cell_ran(quick_run):
 
 def test_metrics_have_the_promised_form(quick_run):
     metrics = json.loads((quick_run / "artifacts" / "metrics.json").read_text())
-    assert metrics["train"]["n"] == 700
-    assert metrics["validation"]["n"] == 200
-    assert metrics["test"]["n"] == 100
+    assert metrics["train"]["n"] == 1050
+    assert metrics["validation"]["n"] == 300
+    assert metrics["test"]["n"] == 150
     low, high = metrics["test"]["accuracy_95"]
     assert low < metrics["test"]["accuracy"] < high
     assert {"accuracy", "precision", "recall", "f1"} <= metrics["test"].keys()
-    assert metrics["baselines"]["TF-IDF + logistic regression"]["n"] == 100
+    assert metrics["baselines"]["TF-IDF + logistic regression"]["n"] == 150
     assert metrics["seconds"]["report"] > metrics["seconds"]["training"] > 0
 
 
 def test_the_history_has_a_row_for_each_epoch_and_the_search_one_for_each_pair(quick_run):
     history = pd.read_csv(quick_run / "artifacts" / "history.csv")
-    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     search = pd.read_csv(quick_run / "artifacts" / "search.csv")
     assert len(search) == search[["learning_rate", "batch_size"]].drop_duplicates().shape[0] >= 4
 
