@@ -41,8 +41,8 @@ class TrainingConfig:
 
     epochs: int = 50
     batch_size: int = 64
-    learning_rate: float = 3e-3
-    embedding_learning_rate: float = 3e-4
+    learning_rate: float = 2e-3
+    embedding_learning_rate: float = 1e-4
     clip_norm: float = 1.0
     seed: int = 0
 
