@@ -20,9 +20,10 @@ from lstm_sentiment.model import SentimentLSTM
 
 def training_step(model: SentimentLSTM, batch: Batch) -> float:
     """One forward and backward pass; the loss."""
+    device = next(model.parameters()).device
     model.zero_grad()
     loss = nn.functional.binary_cross_entropy_with_logits(
-        model(batch.token_ids, batch.lengths), batch.labels
+        model(batch.token_ids.to(device), batch.lengths), batch.labels.to(device)
     )
     loss.backward()
     return loss.item()
@@ -30,8 +31,9 @@ def training_step(model: SentimentLSTM, batch: Batch) -> float:
 
 def inference_step(model: SentimentLSTM, batch: Batch) -> float:
     """One forward pass without gradients; the mean logit."""
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        return model(batch.token_ids, batch.lengths).mean().item()
+        return model(batch.token_ids.to(device), batch.lengths).mean().item()
 
 
 def compare_speed(
