@@ -11,7 +11,9 @@ import pandas as pd
 import papermill
 import pytest
 
+from lstm_sentiment.plots import class_balance
 from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.report import say, show, show_source
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
@@ -79,6 +81,18 @@ def test_figures_and_predictions_are_written(quick_run):
 def test_the_saved_model_answers(quick_run):
     table = SentimentPredictor.load(quick_run / "artifacts").predict(["great", "awful"])
     assert table["probability"].between(0, 1).all()
+
+
+def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    say("**78%** of all")
+    show(class_balance(pd.DataFrame({"sentiment": ["positive", "negative"]})), "balance")
+    show_source(SentimentPredictor)
+    printed = capsys.readouterr().out
+    assert printed.startswith("**78%** of all\n")
+    assert f"figure: {Path('artifacts/figures/balance.png')}" in printed
+    assert "class SentimentPredictor:" in printed
+    assert (tmp_path / "artifacts" / "figures" / "balance.png").is_file()
 
 
 def test_the_committed_report_is_one_whole_run():
