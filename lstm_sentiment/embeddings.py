@@ -407,7 +407,7 @@ class _ProgressCorpus:
 
 def train_word_vectors(
     token_lists: Sequence[Sequence[str]],
-    vector_size: int = 100,
+    vector_size: int = 200,
     epochs: int = 4,
     window: int = 10,
     min_count: int = 5,
