@@ -60,7 +60,7 @@ from lstm_sentiment.baselines import (
     lstm_contenders,
     tfidf_logistic_regression,
 )
-from lstm_sentiment.bench import compare_speed
+from lstm_sentiment.bench import compare_speed, seconds_per_word
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 
 __version__ = "0.1.0"
@@ -105,6 +105,7 @@ __all__ = [
     "run_trial",
     "score",
     "search",
+    "seconds_per_word",
     "split_reviews",
     "tfidf_logistic_regression",
     "tokenize",

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from lstm_sentiment.baselines import lstm_contenders
@@ -25,7 +24,7 @@ from lstm_sentiment.data import (
     split_reviews,
 )
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
-from lstm_sentiment.evaluation import evaluate
+from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
 from lstm_sentiment.model import POOLINGS, SentimentLSTM
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 from lstm_sentiment.text import (
@@ -35,7 +34,7 @@ from lstm_sentiment.text import (
     encode_reviews,
     tokenize_all,
 )
-from lstm_sentiment.training import TrainingConfig, train
+from lstm_sentiment.training import TrainingConfig, pick_device, predict_proba, train
 
 KEEP = "head_and_tail"
 
@@ -61,8 +60,7 @@ def train_command(options: argparse.Namespace) -> None:
     choice = choose_max_length([len(tokens) for tokens in token_lists["train"]])
     texts = None
     if options.vectors == "imdb":
-        held_back = pd.concat([split.validation, split.test])["review"]
-        texts = load_unlabelled(exclude=held_back)
+        texts = [*split.train["review"], *load_unlabelled(exclude=reviews["review"])]
     vectors = load_word_vectors(options.vectors, vocabulary.words, texts)
     embedding_matrix, coverage = build_embedding_matrix(vocabulary, vectors, options.seed)
     print(coverage)
@@ -94,17 +92,26 @@ def train_command(options: argparse.Namespace) -> None:
         model, datasets["train"], datasets["validation"], config, folder / "best_epoch.safetensors"
     )
     history.to_csv(folder / "history.csv", index=False)
-    predictor = SentimentPredictor(model, vocabulary, choice.max_length, KEEP)
-    predictor.save(folder)
+    SentimentPredictor(model, vocabulary, choice.max_length, KEEP).save(folder)
     print(history[history["is_best"]].tail(1).to_string(index=False))
-    _print_evaluation("test", predictor, split.test)
+    results = {
+        name: evaluate(dataset.labels, predict_proba(model, dataset))
+        for name, dataset in datasets.items()
+    }
+    data = {**reviews.attrs["loading"], "reviews": len(reviews), "word_vectors": options.vectors}
+    seconds = {"training": history["seconds"].sum()}
+    metrics = {**results, "baselines": {}, "data": data, "seconds": seconds}
+    write_metrics(folder / "metrics.json", metrics)
+    print(evaluation_table(results).to_string())
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """Score the saved model on a labelled file."""
     reviews = load_reviews(options.file)
     print(describe_loading(reviews))
-    _print_evaluation(options.file, SentimentPredictor.load(options.model), reviews)
+    probabilities = SentimentPredictor.load(options.model).predict_proba(reviews["review"])
+    result = evaluate(encode_labels(reviews["sentiment"]), probabilities)
+    print(json.dumps(result, indent=2))
 
 
 def predict_command(options: argparse.Namespace) -> None:
@@ -142,18 +149,12 @@ def bench(options: argparse.Namespace) -> None:
         options.hidden_size,
         bidirectional=options.bidirectional,
         freeze_embedding=options.frozen,
-    )
+    ).to(pick_device())
     table = compare_speed(lstm_contenders(model), batches, options.rounds)
     if options.json:
         print(table.to_json(orient="records", indent=2))
     else:
         print(table.to_string(index=False, float_format="{:.2f}".format))
-
-
-def _print_evaluation(name: str, predictor: SentimentPredictor, reviews: pd.DataFrame) -> None:
-    probabilities = predictor.predict_proba(reviews["review"])
-    result = evaluate(encode_labels(reviews["sentiment"]), probabilities)
-    print(f"{name}: {json.dumps(result)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,7 +175,12 @@ def _parser() -> argparse.ArgumentParser:
 
     vectors_help = "google-news-26k, imdb, a vector file or a gensim.downloader name (%(default)s)"
     command = add("fetch", fetch)
-    command.add_argument("vectors", nargs="?", default="google-news-26k", help=vectors_help)
+    command.add_argument(
+        "vectors",
+        nargs="?",
+        default="google-news-26k",
+        help="google-news-26k or a gensim.downloader name (%(default)s)",
+    )
 
     command = add("train", train_command)
     defaults = TrainingConfig()

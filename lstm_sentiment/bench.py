@@ -19,8 +19,9 @@ from lstm_sentiment.model import SentimentLSTM
 
 
 def training_step(model: SentimentLSTM, batch: Batch) -> float:
-    """One forward and backward pass; the loss."""
+    """One forward and backward pass, as in training; the loss."""
     device = next(model.parameters()).device
+    model.train()
     model.zero_grad()
     loss = nn.functional.binary_cross_entropy_with_logits(
         model(batch.token_ids.to(device), batch.lengths), batch.labels.to(device)
@@ -30,8 +31,9 @@ def training_step(model: SentimentLSTM, batch: Batch) -> float:
 
 
 def inference_step(model: SentimentLSTM, batch: Batch) -> float:
-    """One forward pass without gradients; the mean logit."""
+    """One forward pass without dropout and gradients; the mean logit."""
     device = next(model.parameters()).device
+    model.eval()
     with torch.inference_mode():
         return model(batch.token_ids.to(device), batch.lengths).mean().item()
 
@@ -59,6 +61,8 @@ def compare_speed(
                 start = time.perf_counter()
                 steps[step](models[name], batch)
                 seconds[step, name].append(time.perf_counter() - start)
+    for model in models.values():
+        model.zero_grad()
     first = next(iter(models))
     rows = []
     for name in models:
@@ -71,3 +75,26 @@ def compare_speed(
             )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def seconds_per_word(model: SentimentLSTM, token_ids: Sequence[int], one_at_a_time: bool) -> float:
+    """Time to read a review of one direction, per word.
+
+    one_at_a_time: as words arrive in a stream, each carried on from the state before it, with a
+    verdict after each (the median over words); otherwise the whole review in one call.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    ids = torch.as_tensor(token_ids, device=device)[None]  # (1, T)
+    with torch.inference_mode():
+        if not one_at_a_time:
+            start = time.perf_counter()
+            model(ids, torch.tensor([ids.shape[1]])).item()
+            return (time.perf_counter() - start) / ids.shape[1]
+        seconds, state = [], None
+        for word in ids[0]:
+            start = time.perf_counter()
+            _, state = model.lstm(model.embedding(word)[None, None], state=state)
+            model.output(state[0][-1]).item()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)

@@ -253,4 +253,5 @@ def _has_onednn(tensor: Tensor) -> bool:
         and tensor.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )

@@ -296,7 +296,7 @@ class LSTMLayer(nn.Module):
             self.hidden_size,
             self.num_layers,
             batch_first=True,
-            dropout=self.dropout,
+            dropout=self.dropout if self.num_layers > 1 else 0.0,  # it acts between layers
             bidirectional=self.bidirectional,
         ).to(self.cells[0].forget_gate.weight)
         with torch.no_grad():

@@ -109,8 +109,12 @@ class SentimentLSTM(nn.Module):
 
     @torch.inference_mode()
     def predict_proba(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Probability (B,) that each review is positive."""
-        return torch.sigmoid(self(token_ids, lengths))
+        """Probability (B,) that each review is positive, without dropout."""
+        was_training = self.training
+        self.eval()
+        probabilities = torch.sigmoid(self(token_ids, lengths))
+        self.train(was_training)
+        return probabilities
 
 
 def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:

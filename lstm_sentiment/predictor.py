@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from lstm_sentiment.data import DataError, ReviewDataset, replacing
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize_all
-from lstm_sentiment.training import predict_proba, save_weights
+from lstm_sentiment.training import pick_device, predict_proba, save_weights
 
 MODEL_FORMAT = 1
 
@@ -113,6 +113,7 @@ class SentimentPredictor:
                 torch.zeros(weights["embedding.weight"].shape), **description["model"]
             )
             model.load_state_dict(weights)
+            model.to(pick_device())
             return cls(model, vocabulary, description["max_length"], description["keep"])
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise DataError(

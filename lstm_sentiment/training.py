@@ -34,7 +34,7 @@ class TrainingConfig:
     epochs: passes over the training reviews.
     batch_size: reviews per step.
     learning_rate: Adam's highest; it rises to it and falls to zero, see `one_cycle`.
-    embedding_learning_rate: the same for word vectors that are fine-tuned.
+    embedding_rate_factor: word vectors that are fine-tuned learn at this multiple of it.
     clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
     seed: of the order of reviews and of dropout.
     """
@@ -42,19 +42,14 @@ class TrainingConfig:
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 2e-3
-    embedding_learning_rate: float = 1e-4
+    embedding_rate_factor: float = 0.05
     clip_norm: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+        for name in ("epochs", "batch_size", "learning_rate", "embedding_rate_factor", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not self.embedding_learning_rate >= 0:
-            raise ValueError(
-                f"embedding_learning_rate is {self.embedding_learning_rate}; "
-                "it must not be negative"
-            )
 
 
 def pick_device() -> torch.device:
@@ -150,7 +145,8 @@ def _make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim
     ]
     groups = [{"params": others, "lr": config.learning_rate}]
     if word_vectors[0].requires_grad:
-        groups.append({"params": word_vectors, "lr": config.embedding_learning_rate})
+        rate = config.embedding_rate_factor * config.learning_rate
+        groups.append({"params": word_vectors, "lr": rate})
     return torch.optim.Adam(groups, fused=word_vectors[0].device.type in ("cpu", "cuda"))
 
 
@@ -246,20 +242,14 @@ def search(
 ) -> pd.DataFrame:
     """Try each learning rate with each batch size on a model of its own from `make_model`.
 
-    The word vectors' rate keeps its ratio to the other.
-
     Returns:
         One row per pair, best first: learning_rate, batch_size and the results of `run_trial`.
     """
-    ratio = config.embedding_learning_rate / config.learning_rate
     rows = []
     for learning_rate, batch_size in itertools.product(learning_rates, batch_sizes):
-        trial = replace(
-            config,
-            learning_rate=learning_rate,
-            embedding_learning_rate=ratio * learning_rate,
-            batch_size=batch_size,
-        )
+        trial = replace(config, learning_rate=learning_rate, batch_size=batch_size)
         result = run_trial(make_model(), training_set, validation_set, trial)
         rows.append({"learning_rate": learning_rate, "batch_size": batch_size, **result})
-    return pd.DataFrame(rows).sort_values("validation_accuracy", ascending=False, ignore_index=True)
+    return pd.DataFrame(rows).sort_values(
+        ["validation_accuracy", "validation_loss"], ascending=[False, True], ignore_index=True
+    )

@@ -51,10 +51,12 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     history = pd.read_csv("artifacts/history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
     assert "300 usable reviews" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
+    assert [metrics[name]["n"] for name in ("train", "validation", "test")] == [210, 60, 30]
 
     assert main(["evaluate", "other.csv"]) == 0
-    printed = capsys.readouterr().out.splitlines()[-1]
-    result = json.loads(printed.removeprefix("other.csv: "))
+    printed = capsys.readouterr().out
+    result = json.loads(printed[printed.index("{") :])
     assert result["n"] == 60
     assert result["accuracy"] > 0.9
 

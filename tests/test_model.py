@@ -103,9 +103,11 @@ def test_the_model_does_not_write_into_the_matrix_it_was_given(embedding_matrix,
 
 
 def test_predict_proba_is_the_sigmoid_of_the_logits(embedding_matrix, batch):
-    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE).eval()
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE, dropout=0.9).eval()
     expected = 1 / (1 + torch.exp(-model(*batch)))
+    model.train()
     torch.testing.assert_close(model.predict_proba(*batch), expected.detach())
+    assert model.training
 
 
 @pytest.mark.parametrize("option", ["embedding_dropout", "recurrent_dropout", "dropout"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import papermill
 import pytest
 
+from lstm_sentiment.data import load_reviews
 from lstm_sentiment.plots import class_balance
 from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.report import say, show, show_source
@@ -56,8 +58,7 @@ def test_metrics_have_the_promised_form(quick_run):
     assert metrics["train"]["n"] == 1050
     assert metrics["validation"]["n"] == 300
     assert metrics["test"]["n"] == 150
-    low, high = metrics["test"]["accuracy_95"]
-    assert low < metrics["test"]["accuracy"] < high
+    assert metrics["train"]["accuracy"] > 0.65, "the quick model learnt nothing"
     assert {"accuracy", "precision", "recall", "f1"} <= metrics["test"].keys()
     assert metrics["baselines"]["TF-IDF + logistic regression"]["n"] == 150
     assert metrics["seconds"]["report"] > metrics["seconds"]["training"] > 0
@@ -65,7 +66,7 @@ def test_metrics_have_the_promised_form(quick_run):
 
 def test_the_history_has_a_row_for_each_epoch_and_the_search_one_for_each_pair(quick_run):
     history = pd.read_csv(quick_run / "artifacts" / "history.csv")
-    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert history["epoch"].tolist() == list(range(1, 13))
     search = pd.read_csv(quick_run / "artifacts" / "search.csv")
     assert len(search) == search[["learning_rate", "batch_size"]].drop_duplicates().shape[0] >= 4
 
@@ -95,6 +96,15 @@ def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "artifacts" / "figures" / "balance.png").is_file()
 
 
+def test_no_check_in_the_report_failed_and_nothing_is_undefined(quick_run):
+    notebook = nbformat.read(quick_run / "out.ipynb", as_version=4)
+    for text in output_texts(notebook):
+        assert "nan" not in text.split()
+        assert not re.search(r": False$", text, re.MULTILINE)
+        assert "NOT that epoch" not in text
+        assert "Warning" not in text
+
+
 def test_the_committed_report_is_one_whole_run():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = code_cells(notebook)
@@ -103,11 +113,20 @@ def test_the_committed_report_is_one_whole_run():
     assert not [output for output in outputs if output.output_type == "error"]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 12
     assert NOTEBOOK.stat().st_size < 6_000_000
-    assert all(len(reviews) < 1000 for reviews in _long_quotes(outputs))
 
 
-def _long_quotes(outputs):
-    """Table cells of the outputs: no whole review may be among them."""
-    for output in outputs:
-        html = output.get("data", {}).get("text/html", "")
-        yield from html.split("<td>")[1:]
+def test_the_committed_report_holds_no_whole_review():
+    printed = "\n".join(output_texts(nbformat.read(NOTEBOOK, as_version=4)))
+    long_reviews = [review for review in load_reviews("bundle")["review"] if len(review) > 220]
+    assert len(long_reviews) > 20_000
+    assert not [review for review in long_reviews if review[:200] in printed]
+
+
+def output_texts(notebook):
+    """Every text among the outputs of a notebook."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            yield output.get("text", "")
+            for kind, content in output.get("data", {}).items():
+                if kind.startswith("text/"):
+                    yield content

@@ -21,7 +21,7 @@ from lstm_sentiment.training import (
 )
 
 CPU = torch.device("cpu")
-FAST = TrainingConfig(epochs=6, batch_size=8, learning_rate=0.02, embedding_learning_rate=0.002)
+FAST = TrainingConfig(epochs=6, batch_size=8, learning_rate=0.02)
 
 
 def order_matters_dataset(n: int, seed: int) -> ReviewDataset:
@@ -51,9 +51,7 @@ def fresh_model(**options) -> SentimentLSTM:
 
 def test_learns_what_no_bag_of_words_can(datasets, tmp_path):
     model = fresh_model()
-    config = TrainingConfig(
-        epochs=25, batch_size=16, learning_rate=0.02, embedding_learning_rate=0.02
-    )
+    config = TrainingConfig(epochs=25, batch_size=16, learning_rate=0.02)
     history = train(model, *datasets, config, tmp_path / "best", CPU)
     assert history["validation_accuracy"].max() > 0.95
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 3
@@ -155,7 +153,7 @@ def test_the_learning_rate_rises_and_falls_to_zero():
 
 
 def test_search_reports_every_pair_best_first(datasets):
-    config = TrainingConfig(epochs=1, learning_rate=0.01, embedding_learning_rate=0.001)
+    config = TrainingConfig(epochs=1)
     table = search(fresh_model, *datasets, config, [0.001, 0.02], [8, 80])
     pairs = set(zip(table["learning_rate"], table["batch_size"], strict=True))
     assert pairs == {(0.001, 8), (0.001, 80), (0.02, 8), (0.02, 80)}
@@ -165,7 +163,7 @@ def test_search_reports_every_pair_best_first(datasets):
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"embedding_learning_rate": -1.0}],
+    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"embedding_rate_factor": 0.0}],
 )
 def test_wrong_settings_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):
