@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+CHUNK_ROWS = 1024  # of 4 gates of 128 units in float32: 2 MB, a usual second-level cache
+
 
 class PackedSteps(NamedTuple):
     """Ragged sequences laid out step after step, as in `torch.nn.utils.rnn.PackedSequence`.
@@ -120,37 +122,45 @@ class _FusedLSTM(torch.autograd.Function):
         weight_x = scaled[:, hidden_size:].contiguous()
 
         projected = _linear_map(weight_x, len(table), bias * doubled_s)(table)  # (U, 4H)
-        gates = projected if rows is None else projected.index_select(0, rows)  # (N, 4H)
-        halves = gates.new_empty(len(gates), hidden_size)  # r of every step
-        cells, squashed = torch.empty_like(halves), torch.empty_like(halves)  # k and q
         recur = _linear_map(weight_r, sizes[0])
         r, k = h0 / 2, 2 * c0
-        r_read, k_read = [], []  # what each step finds in r and k
-        for gate, f, i, o, s, k_next, q, r_next in zip(
-            gates.split(sizes),
-            *_by_gate(gates, sizes),
-            cells.split(sizes),
-            squashed.split(sizes),
-            halves.split(sizes),
-            strict=True,
-        ):
-            n = len(gate)
-            r, k = r[:n], k[:n]
-            if hidden_mask is not None:
-                r = r * hidden_mask[:n]
-            r_read.append(r)
-            k_read.append(k)
-            gate.add_(recur(r)).sigmoid_()
-            torch.mul(f, k, out=k_next).sub_(i, alpha=2).addcmul_(i, s, value=4)
-            torch.sigmoid(k_next, out=q)
-            torch.mul(o, q, out=r_next).sub_(o, alpha=0.5)
-            r, k = r_next, k_next
+        ended, hidden, saved = [], [], []
+        for chunk in _chunks(sizes):
+            if rows is None:
+                gates = projected[chunk.rows]  # (n, 4H)
+            else:
+                gates = projected.index_select(0, rows[chunk.rows])
+            halves = gates.new_empty(len(gates), hidden_size)  # r after each step
+            cells, squashed = torch.empty_like(halves), torch.empty_like(halves)  # k and q
+            r_read, k_read = [], []  # what each step finds in r and k
+            for gate, f, i, o, s, k_next, q, r_next in zip(
+                *_by_step(gates, chunk.sizes),
+                cells.split(chunk.sizes),
+                squashed.split(chunk.sizes),
+                halves.split(chunk.sizes),
+                strict=True,
+            ):
+                n = len(gate)
+                if n < len(r):
+                    ended.append((r[n:], k[n:]))
+                    r, k = r[:n], k[:n]
+                r_used = r if hidden_mask is None else r * hidden_mask[:n]
+                r_read.append(r_used)
+                k_read.append(k)
+                gate.add_(recur(r_used)).sigmoid_()
+                torch.mul(f, k, out=k_next).sub_(i, alpha=2).addcmul_(i, s, value=4)
+                torch.sigmoid(k_next, out=q)
+                torch.mul(o, q, out=r_next).sub_(o, alpha=0.5)
+                r, k = r_next, k_next
+            saved.append((chunk, gates, squashed, r_read, k_read))
+            if need_hidden:
+                hidden.append(2 * halves)
 
-        last = _last_steps(sizes, gates.device)
         ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask)
-        ctx.steps = sizes, gates, squashed, r_read, k_read
+        ctx.saved = saved
         ctx.set_materialize_grads(False)
-        return 2 * halves if need_hidden else None, 2 * halves[last], cells[last] / 2
+        r_last, k_last = (torch.cat(parts) for parts in zip((r, k), *reversed(ended), strict=True))
+        return torch.cat(hidden) if need_hidden else None, 2 * r_last, k_last / 2
 
     @staticmethod
     @once_differentiable
@@ -159,79 +169,89 @@ class _FusedLSTM(torch.autograd.Function):
 
         dh and dk are the gradients of the loss that reach h' and k' from later on:
 
-            do = dh (2q - 1)                         h' = o (2q - 1)
-            dk += 2 dh o q (1 - q)                   q = sigmoid(k')
-            df = dk k, di = dk (4s - 2), ds = 4 dk i k' = f k + i (4s - 2)
-            da = dgate gate (1 - gate)               gates = sigmoid(a), all four at once
-            dk <- dk f, dh <- W_h^T da               what the step before receives
+            do = dh (2q - 1)                           h' = o (2q - 1)
+            dk += 2 dh o q (1 - q)                     q = sigmoid(k')
+            df = dk k, di = dk (4s - 2), ds = 4 dk i   k' = f k + i (4s - 2)
+            da = dgate gate (1 - gate)                 gates = sigmoid(a), all four at once
+            dk <- dk f, dh <- W_h^T da                 what the step before receives
 
         and over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da. The constant
         factors of the gates (1, 4, 2, 4 for f, i, o, s) are left out of da and put into the
-        matrices it meets. Where outputs of a step are used too, their gradient joins dh.
+        matrices it meets. Where the output of a step is used too, its gradient joins dh.
         """
         table, rows, weight_r, weight_x, doubled_s, hidden_mask = ctx.saved_tensors
-        sizes, gates, squashed, r_read, k_read = ctx.steps
         hidden_size = weight_r.shape[1]
-        factors = gates.new_tensor([1, 4, 2, 4]).repeat_interleave(hidden_size)[:, None]
+        batch_size = ctx.saved[0][0].sizes[0]
+        factors = table.new_tensor([1, 4, 2, 4]).repeat_interleave(hidden_size)[:, None]
         # A sequence that ends early waits here with its final gradient until its last step comes.
-        dh_all = gates.new_zeros(sizes[0], hidden_size) if grad_h is None else grad_h.clone()
+        dh_all = table.new_zeros(batch_size, hidden_size) if grad_h is None else grad_h.clone()
         dk_all = torch.zeros_like(dh_all) if grad_c is None else grad_c / 2
-        da_all = torch.empty_like(gates)
-        unrecur = _linear_map((weight_r * (factors / 2)).t().contiguous(), sizes[0])
-        steps = zip(
-            gates.split(sizes),
-            *_by_gate(gates, sizes),
-            da_all.split(sizes),
-            *_by_gate(da_all, sizes),
-            squashed.split(sizes),
-            k_read,
-            [None] * len(sizes) if grad_hidden is None else grad_hidden.split(sizes),
-            strict=True,
-        )
-        for gate, f, i, o, s, da, df, di, do, ds, q, k, dh_here in reversed(list(steps)):
-            n = len(gate)
-            dh, dk = dh_all[:n], dk_all[:n]
-            if dh_here is not None:
-                dh += dh_here
-            torch.mul(dh, q, out=do).sub_(dh, alpha=0.5)
-            dk.add_(torch.ops.aten.sigmoid_backward(dh * o, q), alpha=2)
-            torch.mul(dk, k, out=df)
-            torch.mul(dk, s, out=di).sub_(dk, alpha=0.5)
-            torch.mul(dk, i, out=ds)
-            torch.ops.aten.sigmoid_backward(da, gate, grad_input=da)
-            dk.mul_(f)
-            dh.copy_(unrecur(da))
-            if hidden_mask is not None:
-                dh.mul_(hidden_mask[:n])
+        unrecur = _linear_map((weight_r * (factors / 2)).t().contiguous(), batch_size)
+        d_projected = table.new_zeros(len(table), 4 * hidden_size)
+        d_weight_r = torch.zeros_like(weight_r)
+        for chunk, gates, squashed, r_read, k_read in reversed(ctx.saved):
+            da_chunk = torch.empty_like(gates) if rows is not None else d_projected[chunk.rows]
+            dh_chunk = [None] * len(r_read)
+            if grad_hidden is not None:
+                dh_chunk = grad_hidden[chunk.rows].split(chunk.sizes)
+            steps = zip(
+                *_by_step(gates, chunk.sizes),
+                *_by_step(da_chunk, chunk.sizes),
+                squashed.split(chunk.sizes),
+                k_read,
+                dh_chunk,
+                strict=True,
+            )
+            for gate, f, i, o, s, da, df, di, do, ds, q, k, dh_here in reversed(list(steps)):
+                n = len(gate)
+                dh, dk = dh_all[:n], dk_all[:n]
+                if dh_here is not None:
+                    dh += dh_here
+                torch.mul(dh, q, out=do).sub_(dh, alpha=0.5)
+                dk.add_(torch.ops.aten.sigmoid_backward(dh * o, q), alpha=2)
+                torch.mul(dk, k, out=df)
+                torch.mul(dk, s, out=di).sub_(dk, alpha=0.5)
+                torch.mul(dk, i, out=ds)
+                torch.ops.aten.sigmoid_backward(da, gate, grad_input=da)
+                dk.mul_(f)
+                dh.copy_(unrecur(da))
+                if hidden_mask is not None:
+                    dh.mul_(hidden_mask[:n])
+            d_weight_r.addmm_(da_chunk.t(), torch.cat(r_read))
+            if rows is not None:  # the occurrences of a word add up
+                d_projected.index_add_(0, rows[chunk.rows], da_chunk)
 
-        # The gradients of a word's occurrences add up before the products, which run over U rows.
-        d_projected = da_all
-        if rows is not None:
-            d_projected = da_all.new_zeros(len(table), da_all.shape[1]).index_add_(0, rows, da_all)
         d_table = None
         if ctx.needs_input_grad[0]:
             d_table = _linear_map((weight_x * factors).t().contiguous(), len(table))(d_projected)
-        d_weight_h = 2 * (da_all.t() @ torch.cat(r_read))
         d_weight_x = d_projected.t() @ table
         factors *= doubled_s[:, None]
-        d_weight = torch.cat([d_weight_h, d_weight_x], dim=1) * factors
+        d_weight = torch.cat([2 * d_weight_r, d_weight_x], dim=1) * factors
         d_bias = d_projected.sum(0) * factors[:, 0]
         return d_table, None, d_weight, d_bias, dh_all, 2 * dk_all, None, None, None
 
 
-def _by_gate(gates: Tensor, sizes: list[int]) -> list[tuple[Tensor, ...]]:
-    """(N, 4H) to, for each of the four gates, its (n, H) part of every step."""
-    return [part.split(sizes) for part in gates.chunk(4, dim=1)]
+class _Chunk(NamedTuple):
+    """Consecutive steps whose intermediate results fit into a processor's cache together."""
+
+    rows: slice  # of the packed steps
+    sizes: list[int]  # sequences running at each of its steps
 
 
-def _last_steps(sizes: list[int], device: torch.device) -> Tensor:
-    """Packed index (B,) of each sequence's last step, longest sequence first."""
-    last = torch.empty(sizes[0], dtype=torch.long)
-    start = 0
-    for n in sizes:
-        last[:n] = torch.arange(start, start + n)
-        start += n
-    return last.to(device)
+def _chunks(sizes: list[int]) -> list[_Chunk]:
+    """Cut the steps into chunks of about CHUNK_ROWS packed rows."""
+    chunks, first, start = [], 0, 0
+    for step in range(1, len(sizes) + 1):
+        rows = sum(sizes[first:step])
+        if rows >= CHUNK_ROWS or step == len(sizes):
+            chunks.append(_Chunk(slice(start, start + rows), sizes[first:step]))
+            first, start = step, start + rows
+    return chunks
+
+
+def _by_step(gates: Tensor, sizes: list[int]) -> list[tuple[Tensor, ...]]:
+    """(n, 4H) to the (., 4H) of every step, and the (., H) of every step for each gate."""
+    return [gates.split(sizes), *(part.split(sizes) for part in gates.chunk(4, dim=1))]
 
 
 def _linear_map(weight: Tensor, batch_size: int, bias: Tensor | None = None) -> Callable:
