@@ -217,7 +217,7 @@ class _FusedLSTM(torch.autograd.Function):
                 dh.copy_(unrecur(da))
                 if hidden_mask is not None:
                     dh.mul_(hidden_mask[:n])
-            d_weight_r.addmm_(da_chunk.t(), torch.cat(r_read))
+            d_weight_r += _weight_gradient(da_chunk, torch.cat(r_read))
             if rows is not None:  # the occurrences of a word add up
                 d_projected.index_add_(0, rows[chunk.rows], da_chunk)
 
@@ -265,6 +265,22 @@ def _linear_map(weight: Tensor, batch_size: int, bias: Tensor | None = None) -> 
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, batch_size)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: torch.nn.functional.linear(x, weight, bias)
+
+
+def _weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
+    """(n, M), (n, K) -> (M, K): d_output^T x.
+
+    Where there is oneDNN, as the weight gradient of a 1x1 convolution, which leads there (see
+    `_linear_map`) and takes half the time.
+    """
+    if not _has_onednn(x):
+        return d_output.t() @ x
+    n, channels_out, channels_in = len(x), d_output.shape[1], x.shape[1]
+    return torch.nn.grad.conv2d_weight(
+        x.view(1, n, 1, channels_in).permute(0, 3, 1, 2),
+        (channels_out, channels_in, 1, 1),
+        d_output.view(1, n, 1, channels_out).permute(0, 3, 1, 2),
+    ).view(channels_out, channels_in)
 
 
 def _has_onednn(tensor: Tensor) -> bool:
