@@ -9,7 +9,8 @@ of `LSTMCell` run step by step; the time does not, because
   is computed on padding;
 * the four gates are one matrix and one sigmoid, because tanh(a) = 2 sigmoid(2a) - 1 and PyTorch's
   tanh takes five times as long as its sigmoid;
-* the weight gradients are one product over all steps at the end, not one per step.
+* steps are taken in chunks whose intermediate results stay in the processor's cache, and the
+  weight gradients are one product per chunk, not one per step.
 
 Notation, per step: gates f, i, o; s = sigmoid(2 a_g), so that the candidate g = 2s - 1; k = 2c and
 q = sigmoid(k), so that tanh(c) = 2q - 1; r = h / 2. Carrying k and r instead of c and h leaves no
