@@ -20,6 +20,7 @@ from lstm_sentiment.data import (
     load_reviews,
     load_unlabelled,
     make_loader,
+    normalised_text,
     read_review_column,
     split_reviews,
 )
@@ -51,6 +52,13 @@ def train_command(options: argparse.Namespace) -> None:
     print(describe_loading(reviews))
     if options.limit and options.limit < len(reviews):
         reviews = draw_balanced(reviews, options.limit, options.seed)
+    held_back = []
+    if options.hold_back:
+        held_back = read_review_column(options.hold_back)
+        keys = {normalised_text(text) for text in held_back}
+        left_out = reviews["review"].map(normalised_text).isin(keys)
+        print(f"{left_out.sum():,} reviews left out, because they occur in {options.hold_back}")
+        reviews = reviews[~left_out]
     split = split_reviews(reviews, seed=options.seed)
 
     token_lists = {
@@ -60,7 +68,7 @@ def train_command(options: argparse.Namespace) -> None:
     choice = choose_max_length([len(tokens) for tokens in token_lists["train"]])
     texts = None
     if options.vectors == "imdb":
-        texts = [*split.train["review"], *load_unlabelled(exclude=reviews["review"])]
+        texts = [*split.train["review"], *load_unlabelled([*reviews["review"], *held_back])]
     vectors = load_word_vectors(options.vectors, vocabulary.words, texts)
     embedding_matrix, coverage = build_embedding_matrix(vocabulary, vectors, options.seed)
     print(coverage)
@@ -187,6 +195,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")
     command.add_argument(
         "--limit", type=int, default=10_000, help="reviews to draw, 0 for all (%(default)s)"
+    )
+    command.add_argument(
+        "--hold-back",
+        metavar="FILE",
+        help="CSV of reviews that training must not see, if it has them",
     )
     command.add_argument("--vectors", default="imdb", help=vectors_help)
     command.add_argument("--epochs", type=int, default=defaults.epochs, help="(%(default)s)")

@@ -76,6 +76,20 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     assert submission["sentiment"].tolist() == ["positive", "negative", "positive"]
 
 
+def test_what_is_held_back_takes_no_part_in_training(tmp_path, data_home, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 100, seed=1)
+    write_vectors(tmp_path / "vectors.txt")
+    reviews = pd.read_csv("train.csv")["review"]
+    kaggle = ["something else", reviews[3].upper() + "!", f"<br />{reviews[50]}"]
+    pd.DataFrame({"review": kaggle}).to_csv("kaggle.csv", index=False)
+    options = ["--vectors", "vectors.txt", "--epochs", "1", "--hidden-size", "4"]
+    assert main(["train", "--data", "train.csv", "--hold-back", "kaggle.csv", *options]) == 0
+    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
+    assert sum(metrics[name]["n"] for name in ("train", "validation", "test")) == 98
+    assert "2 reviews left out" in capsys.readouterr().out
+
+
 def test_bench_times_every_contender(tmp_path, data_home, capsys):
     write_reviews(tmp_path / "train.csv", 1000, seed=1)
     options = ["--data", str(tmp_path / "train.csv"), "--rounds", "1", "--batch-size", "256"]
