@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 
 from IPython import get_ipython
-from IPython.display import Code, Markdown, display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from lstm_sentiment.plots import save_figure
@@ -31,10 +31,6 @@ def show(figure: Figure, name: str) -> None:
 
 
 def show_source(*things: type) -> None:
-    """Show the source of classes or functions, as it runs."""
+    """Print the source of classes or functions, as it runs."""
     for thing in things:
-        source = inspect.getsource(thing)
-        if get_ipython() is None:
-            print(source)
-        else:
-            display(Code(source, language="python"))
+        print(inspect.getsource(thing))
