@@ -7,30 +7,30 @@ of `LSTMCell` run step by step; the time does not, because
 * each distinct word of a batch is projected once, not once per occurrence;
 * all sequences at one step are contiguous and sequences that have ended take no part, so nothing
   is computed on padding;
-* the four gates are one matrix and one sigmoid, because tanh(a) = 2 sigmoid(2a) - 1 and PyTorch's
-  tanh takes five times as long as its sigmoid;
-* steps are taken in chunks whose intermediate results stay in the processor's cache, and the
-  weight gradients are one product per chunk, not one per step.
+* the four gates are one matrix product, and all that follows it is one pass over memory;
+* the weight gradients are one product over all steps, not one per step.
 
-Notation, per step: gates f, i, o; s = sigmoid(2 a_g), so that the candidate g = 2s - 1; k = 2c and
-q = sigmoid(k), so that tanh(c) = 2q - 1; r = h / 2. Carrying k and r instead of c and h leaves no
-operation that only multiplies by a constant:
-
-    f, i, o, s = sigmoid(a)     a = W_x x + b + W_h h, the rows of s doubled
-    k' = f k + 4 i s - 2 i      from c' = f c + i g
-    r' = o q - o / 2            from h' = o tanh(c')
+`recurrence` takes the steps and has the notation (r, k, s, da) and the derivation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
-CHUNK_ROWS = 1024  # of 4 gates of 128 units in float32: 2 MB, a usual second-level cache
+from lstm_sentiment.recurrence import GATE_FACTORS, is_compiled, run_backward, run_forward
+
+# Rows of a large product that are computed together. With 4 gates of 128 units in float32 they
+# take 2 MB, a usual second-level cache.
+BLOCK_ROWS = 1024
+# oneDNN prepares a kernel for every new number of rows, which takes longer than running it; so
+# large products are filled up to a multiple of this.
+ROW_MULTIPLE = 128
 
 
 class PackedSteps(NamedTuple):
@@ -109,179 +109,129 @@ def fused_lstm(
     Returns:
         hidden states (N, H) or None, last h (B, H) and last c (B, H) of every sequence.
     """
-    return _FusedLSTM.apply(table, rows, weight, bias, *state, sizes, hidden_mask, need_hidden)
+    keep = torch.is_grad_enabled()  # within the function it never is
+    return _FusedLSTM.apply(
+        table, rows, weight, bias, *state, sizes, hidden_mask, need_hidden, keep
+    )
 
 
 class _FusedLSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, table, rows, weight, bias, h0, c0, sizes, hidden_mask, need_hidden):
-        hidden_size = h0.shape[1]
+    def forward(ctx, table, rows, weight, bias, h0, c0, sizes, hidden_mask, need_hidden, keep):
+        batch_size, hidden_size = h0.shape
         doubled_s = torch.ones_like(bias)
         doubled_s[3 * hidden_size :] = 2
         scaled = weight * doubled_s[:, None]
         weight_r = 2 * scaled[:, :hidden_size]  # it is r = h / 2 that meets it
         weight_x = scaled[:, hidden_size:].contiguous()
 
-        projected = _linear_map(weight_x, len(table), bias * doubled_s)(table)  # (U, 4H)
-        recur = _linear_map(weight_r, sizes[0])
+        projected = _linear(table, weight_x, bias * doubled_s)  # (U, 4H)
+        rows_read = torch.arange(len(table), device=table.device) if rows is None else rows
         r, k = h0 / 2, 2 * c0
-        ended, hidden, saved = [], [], []
-        for chunk in _chunks(sizes):
-            if rows is None:
-                gates = projected[chunk.rows]  # (n, 4H)
-            else:
-                gates = projected.index_select(0, rows[chunk.rows])
-            halves = gates.new_empty(len(gates), hidden_size)  # r after each step
-            cells, squashed = torch.empty_like(halves), torch.empty_like(halves)  # k and q
-            r_read, k_read = [], []  # what each step finds in r and k
-            for gate, f, i, o, s, k_next, q, r_next in zip(
-                *_by_step(gates, chunk.sizes),
-                cells.split(chunk.sizes),
-                squashed.split(chunk.sizes),
-                halves.split(chunk.sizes),
-                strict=True,
-            ):
-                n = len(gate)
-                if n < len(r):
-                    ended.append((r[n:], k[n:]))
-                    r, k = r[:n], k[:n]
-                r_used = r if hidden_mask is None else r * hidden_mask[:n]
-                r_read.append(r_used)
-                k_read.append(k)
-                gate.add_(recur(r_used)).sigmoid_()
-                torch.mul(f, k, out=k_next).sub_(i, alpha=2).addcmul_(i, s, value=4)
-                torch.sigmoid(k_next, out=q)
-                torch.mul(o, q, out=r_next).sub_(o, alpha=0.5)
-                r, k = r_next, k_next
-            saved.append((chunk, gates, squashed, r_read, k_read))
-            if need_hidden:
-                hidden.append(2 * halves)
-
+        n_rows = sum(sizes) if keep else batch_size
+        gates, r_read, k_read = _borrow(table, n_rows, [4 * hidden_size, hidden_size, hidden_size])
+        hidden = table.new_empty(sum(sizes), hidden_size) if need_hidden else None
+        run_forward(
+            sizes, projected, rows_read, weight_r, hidden_mask, r, k, gates, r_read, k_read, hidden
+        )
         ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask)
-        ctx.saved = saved
+        ctx.sizes = sizes
+        if keep:
+            ctx.kept = gates, r_read, k_read
         ctx.set_materialize_grads(False)
-        r_last, k_last = (torch.cat(parts) for parts in zip((r, k), *reversed(ended), strict=True))
-        return torch.cat(hidden) if need_hidden else None, 2 * r_last, k_last / 2
+        return hidden, 2 * r, k / 2
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_hidden, grad_h, grad_c):
-        """The chain rule through one step, last step first.
+        """The steps backwards, then what all of them share.
 
-        dh and dk are the gradients of the loss that reach h' and k' from later on:
-
-            do = dh (2q - 1)                           h' = o (2q - 1)
-            dk += 2 dh o q (1 - q)                     q = sigmoid(k')
-            df = dk k, di = dk (4s - 2), ds = 4 dk i   k' = f k + i (4s - 2)
-            da = dgate gate (1 - gate)                 gates = sigmoid(a), all four at once
-            dk <- dk f, dh <- W_h^T da                 what the step before receives
-
-        and over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da. The constant
-        factors of the gates (1, 4, 2, 4 for f, i, o, s) are left out of da and put into the
-        matrices it meets. Where the output of a step is used too, its gradient joins dh.
+        Over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da.
         """
         table, rows, weight_r, weight_x, doubled_s, hidden_mask = ctx.saved_tensors
+        gates, r_read, k_read = ctx.kept
         hidden_size = weight_r.shape[1]
-        batch_size = ctx.saved[0][0].sizes[0]
-        factors = table.new_tensor([1, 4, 2, 4]).repeat_interleave(hidden_size)[:, None]
+        factors = table.new_tensor(GATE_FACTORS).repeat_interleave(hidden_size)[:, None]
         # A sequence that ends early waits here with its final gradient until its last step comes.
-        dh_all = table.new_zeros(batch_size, hidden_size) if grad_h is None else grad_h.clone()
-        dk_all = torch.zeros_like(dh_all) if grad_c is None else grad_c / 2
-        unrecur = _linear_map((weight_r * (factors / 2)).t().contiguous(), batch_size)
-        d_projected = table.new_zeros(len(table), 4 * hidden_size)
-        d_weight_r = torch.zeros_like(weight_r)
-        for chunk, gates, squashed, r_read, k_read in reversed(ctx.saved):
-            da_chunk = torch.empty_like(gates) if rows is not None else d_projected[chunk.rows]
-            dh_chunk = [None] * len(r_read)
-            if grad_hidden is not None:
-                dh_chunk = grad_hidden[chunk.rows].split(chunk.sizes)
-            steps = zip(
-                *_by_step(gates, chunk.sizes),
-                *_by_step(da_chunk, chunk.sizes),
-                squashed.split(chunk.sizes),
-                k_read,
-                dh_chunk,
-                strict=True,
-            )
-            for gate, f, i, o, s, da, df, di, do, ds, q, k, dh_here in reversed(list(steps)):
-                n = len(gate)
-                dh, dk = dh_all[:n], dk_all[:n]
-                if dh_here is not None:
-                    dh += dh_here
-                torch.mul(dh, q, out=do).sub_(dh, alpha=0.5)
-                dk.add_(torch.ops.aten.sigmoid_backward(dh * o, q), alpha=2)
-                torch.mul(dk, k, out=df)
-                torch.mul(dk, s, out=di).sub_(dk, alpha=0.5)
-                torch.mul(dk, i, out=ds)
-                torch.ops.aten.sigmoid_backward(da, gate, grad_input=da)
-                dk.mul_(f)
-                dh.copy_(unrecur(da))
-                if hidden_mask is not None:
-                    dh.mul_(hidden_mask[:n])
-            d_weight_r += _weight_gradient(da_chunk, torch.cat(r_read))
-            if rows is not None:  # the occurrences of a word add up
-                d_projected.index_add_(0, rows[chunk.rows], da_chunk)
+        dh = table.new_zeros(ctx.sizes[0], hidden_size) if grad_h is None else grad_h.clone()
+        dk = torch.zeros_like(dh) if grad_c is None else grad_c / 2
+        weight_back = (weight_r * (factors / 2)).t().contiguous()
+        (da,) = _borrow(table, len(gates), [4 * hidden_size])
+        run_backward(ctx.sizes, gates, k_read, weight_back, hidden_mask, grad_hidden, dh, dk, da)
+        d_projected = da
+        if rows is not None:  # the occurrences of a word add up
+            d_projected = da.new_zeros(len(table), 4 * hidden_size).index_add_(0, rows, da)
 
         d_table = None
         if ctx.needs_input_grad[0]:
-            d_table = _linear_map((weight_x * factors).t().contiguous(), len(table))(d_projected)
-        d_weight_x = d_projected.t() @ table
+            d_table = _linear(d_projected, (weight_x * factors).t().contiguous())
+        d_weight_r, d_weight_x = _weight_gradient(da, r_read), _weight_gradient(d_projected, table)
         factors *= doubled_s[:, None]
         d_weight = torch.cat([2 * d_weight_r, d_weight_x], dim=1) * factors
         d_bias = d_projected.sum(0) * factors[:, 0]
-        return d_table, None, d_weight, d_bias, dh_all, 2 * dk_all, None, None, None
+        return d_table, None, d_weight, d_bias, dh, 2 * dk, None, None, None, None
 
 
-class _Chunk(NamedTuple):
-    """Consecutive steps whose intermediate results fit into a processor's cache together."""
-
-    rows: slice  # of the packed steps
-    sizes: list[int]  # sequences running at each of its steps
+# Blocks of memory that no call uses at the moment.
+_spare_blocks: list[Tensor] = []
 
 
-def _chunks(sizes: list[int]) -> list[_Chunk]:
-    """Cut the steps into chunks of about CHUNK_ROWS packed rows."""
-    chunks, first, start = [], 0, 0
-    for step in range(1, len(sizes) + 1):
-        rows = sum(sizes[first:step])
-        if rows >= CHUNK_ROWS or step == len(sizes):
-            chunks.append(_Chunk(slice(start, start + rows), sizes[first:step]))
-            first, start = step, start + rows
-    return chunks
+def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
+    """Uninitialised (rows, .) tensors for what the backward pass needs.
 
-
-def _by_step(gates: Tensor, sizes: list[int]) -> list[tuple[Tensor, ...]]:
-    """(n, 4H) to the (., 4H) of every step, and the (., H) of every step for each gate."""
-    return [gates.split(sizes), *(part.split(sizes) for part in gates.chunk(4, dim=1))]
-
-
-def _linear_map(weight: Tensor, batch_size: int, bias: Tensor | None = None) -> Callable:
-    """The map x (n, K) -> x W^T + b for a weight (M, K) that will be used many times.
-
-    In float32 on a CPU it goes through oneDNN, with the weight laid out once for about
-    `batch_size` rows; at the sizes used here that takes half the time of the matrix product
-    PyTorch chooses by itself (MKL), which does not use AVX-512 on AMD processors.
+    On a CPU their memory comes from the call before, and goes to the next when nothing refers to
+    them any more: to get and clear fresh pages takes the system as long as half of the forward
+    pass. As much as the largest batch needed stays with the process.
     """
-    if _has_onednn(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, batch_size)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return lambda x: torch.nn.functional.linear(x, weight, bias)
+    if not is_compiled(like):
+        return [like.new_empty(rows, n) for n in columns]
+    size = rows * sum(columns)
+    block = _spare_blocks.pop() if _spare_blocks else like.new_empty(0)
+    if len(block) < size:
+        block = like.new_empty(size)
+    parts = block[:size].split([rows * n for n in columns])
+    borrowed = [part.view(rows, -1) for part in parts]
+    weakref.finalize(borrowed[0], _spare_blocks.append, block).atexit = False
+    return borrowed
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (n, K) -> x W^T + b for a weight (M, K).
+
+    In float32 on a CPU it goes through oneDNN; at the sizes used here that takes half the time of
+    the product that PyTorch chooses by itself (MKL), which does not use AVX-512 on AMD processors.
+    """
+    if not _has_onednn(x):
+        return nn.functional.linear(x, weight, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK_ROWS)
+    linear = torch.ops.mkldnn._linear_pointwise
+    results = [linear(block, packed, bias, "none", [], "") for block in _blocks(x)]
+    return torch.cat(results)[: len(x)]
 
 
 def _weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
     """(n, M), (n, K) -> (M, K): d_output^T x.
 
     Where there is oneDNN, as the weight gradient of a 1x1 convolution, which leads there (see
-    `_linear_map`) and takes half the time.
+    `_linear`) and takes half the time.
     """
     if not _has_onednn(x):
         return d_output.t() @ x
-    n, channels_out, channels_in = len(x), d_output.shape[1], x.shape[1]
-    return torch.nn.grad.conv2d_weight(
-        x.view(1, n, 1, channels_in).permute(0, 3, 1, 2),
-        (channels_out, channels_in, 1, 1),
-        d_output.view(1, n, 1, channels_out).permute(0, 3, 1, 2),
-    ).view(channels_out, channels_in)
+    shape = (d_output.shape[1], x.shape[1], 1, 1)
+    pairs = zip(_blocks(d_output), _blocks(x), strict=True)
+    return sum(conv2d_weight(_as_images(b), shape, _as_images(a)) for a, b in pairs).view(shape[:2])
+
+
+def _as_images(rows: Tensor) -> Tensor:
+    """(n, C) -> (n/64, C, 64, 1), as convolutions take it, laid out with the channels last."""
+    return rows.view(-1, ROW_MULTIPLE // 2, 1, rows.shape[1]).permute(0, 3, 1, 2)
+
+
+def _blocks(x: Tensor) -> list[Tensor]:
+    """x (n, C) in blocks of BLOCK_ROWS, the last filled up with zeros to a ROW_MULTIPLE."""
+    *whole, last = x.split(BLOCK_ROWS)
+    missing = -len(last) % ROW_MULTIPLE
+    return [*whole, nn.functional.pad(last, (0, 0, 0, missing)) if missing else last]
 
 
 def _has_onednn(tensor: Tensor) -> bool:

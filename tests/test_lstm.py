@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from lstm_sentiment import recurrence
 from lstm_sentiment.lstm import LSTMCell, LSTMLayer
 
 BACKENDS = ["reference", "fused"]
@@ -129,7 +130,7 @@ def test_gradcheck(backend, hidden_dropout):
 @st.composite
 def ragged_batches(draw):
     """Sizes, lengths and a seed for a batch of padded sequences."""
-    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=14))
     return {
         "lengths": torch.tensor(lengths),
         "padded_length": max(lengths) + draw(st.integers(0, 3)),
@@ -155,9 +156,22 @@ def layer_and_input(case, **options):
     return layer, torch.randn(shape, dtype=case["dtype"])
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @settings(deadline=None, max_examples=60)
-@given(case=ragged_batches(), recurrent_dropout=st.sampled_from([0.0, 0.4]))
-def test_fused_equals_reference(case, recurrent_dropout):
+@given(
+    case=ragged_batches(),
+    recurrent_dropout=st.sampled_from([0.0, 0.4]),
+    threads=st.sampled_from([1, 2]),
+)
+def test_fused_equals_reference(compiled, case, recurrent_dropout, threads):
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(recurrence, "numba", None)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        check_that_fused_equals_reference(case, recurrent_dropout)
+
+
+def check_that_fused_equals_reference(case, recurrent_dropout):
     layer, x = layer_and_input(case, recurrent_dropout=recurrent_dropout)
     results = {}
     for backend in BACKENDS:
@@ -171,6 +185,79 @@ def test_fused_equals_reference(case, recurrent_dropout):
         results[backend] = [outputs, *state, x_used.grad, *gradients]
     for fused, reference in zip(results["fused"], results["reference"], strict=True):
         torch.testing.assert_close(fused, reference, rtol=1e-5, atol=TOLERANCE[case["dtype"]])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_batches_of_any_size_one_after_another(compiled, monkeypatch):
+    """Memory passes from one call to the next, larger and smaller, with and without gradients."""
+    if not compiled:
+        monkeypatch.setattr(recurrence, "numba", None)
+    torch.manual_seed(0)
+    layer = LSTMLayer(20, 16)
+    for batch_size, longest in [(3, 7), (40, 60), (1, 2), (64, 33), (5, 300), (3, 7)]:
+        lengths = torch.randint(1, longest + 1, (batch_size,))
+        table, rows = torch.randn(50, 20), torch.randint(0, 50, (batch_size, longest))
+        gradients = {}
+        for layer.backend in BACKENDS:
+            layer.zero_grad()
+            outputs, state = layer(table, lengths, rows=rows)
+            with torch.no_grad():  # in between, in the same memory if it were not kept
+                layer(torch.randn(batch_size, longest, 20))
+            loss_of(outputs, state).backward()
+            gradients[layer.backend] = [parameter.grad for parameter in layer.parameters()]
+        for fused, reference in zip(gradients["fused"], gradients["reference"], strict=True):
+            scale = reference.abs().max().item()
+            torch.testing.assert_close(fused, reference, rtol=0, atol=1e-5 * scale)
+
+
+def test_two_graphs_at_once_and_one_used_twice_keep_their_numbers():
+    torch.manual_seed(0)
+    layer = LSTMLayer(4, 3)
+    x, y = torch.randn(2, 5, 4), torch.randn(3, 6, 4)
+    alone = torch.autograd.grad(loss_of(*layer(x)), layer.parameters())
+    first, second = loss_of(*layer(x)), loss_of(*layer(y))
+    torch.autograd.grad(second, layer.parameters())
+    for _ in range(2):
+        again = torch.autograd.grad(first, layer.parameters(), retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(alone, again, strict=True))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_a_number_is_not_hidden(compiled, value, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(recurrence, "numba", None)
+    layer = LSTMLayer(4, 3)
+    x = torch.randn(2, 5, 4)
+    x[0, 2, 1] = value
+    with torch.no_grad():
+        layer.cells[0].candidate.weight[0, -4:] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    outputs, _ = layer(x)
+    reference = LSTMLayer(4, 3, backend="reference")
+    reference.load_state_dict(layer.state_dict())
+    assert torch.equal(outputs.isnan(), reference(x)[0].isnan())
+    assert outputs.isnan().any() == (value is torch.nan)
+
+
+def test_extreme_inputs_saturate_the_gates_as_in_the_reference():
+    layer = LSTMLayer(4, 3)
+    x = 1e4 * torch.randn(8, 20, 4)
+    outputs, (_, c) = layer(x)
+    layer.backend = "reference"
+    outputs_reference, (_, c_reference) = layer(x)
+    torch.testing.assert_close(outputs, outputs_reference, rtol=0, atol=1e-5)
+    torch.testing.assert_close(c, c_reference, rtol=0, atol=1e-5)
+
+
+def test_a_forked_process_and_one_without_safe_threads_use_one_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert recurrence._usable_threads() == 2
+    monkeypatch.setattr(recurrence, "_has_safe_threads", lambda: False)
+    assert recurrence._usable_threads() == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(recurrence, "PROCESS", -1)
+    assert recurrence._usable_threads() == 1
 
 
 @settings(deadline=None, max_examples=40)

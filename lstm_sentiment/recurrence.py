@@ -1,0 +1,403 @@
+"""The steps of an LSTM, one after another, forward and backward.
+
+What must be done step by step is here; what all steps share (the projection of the inputs, the
+weight gradients) is in `fused`. It exists twice with one signature: as PyTorch operations, for any
+device and dtype; and, for float32 on a CPU, as plain loops that numba compiles. There each thread
+takes some of the sequences through all their steps, so that no thread waits for another before the
+end, and all that follows the matrix product of a step is one pass over memory.
+
+Notation, per step: gates f, i, o; s = sigmoid(2 a_g), so that the candidate g = 2s - 1; k = 2c and
+q = sigmoid(k), so that tanh(c) = 2q - 1; r = h / 2. Carrying k and r instead of c and h leaves only
+sigmoids (PyTorch's tanh takes five times as long) and nothing that only multiplies by a constant:
+
+    f, i, o, s = sigmoid(a)     a = W_x x + b + W_h h, the rows of s doubled
+    k' = f k + i (4s - 2)       from c' = f c + i g
+    r' = o (q - 1/2)            from h' = o tanh(c'), q = sigmoid(k')
+
+Backward, last step first, with dh and dk the gradients of the loss that reach h' and k':
+
+    do = dh (2q - 1)                           h' = o (2q - 1)
+    dk += 2 dh o q (1 - q)                     q = sigmoid(k')
+    df = dk k, di = dk (4s - 2), ds = 4 dk i   k' = f k + i (4s - 2)
+    da = dgate gate (1 - gate)                 gates = sigmoid(a), all four at once
+    dk <- dk f, dh <- W_h^T da                 what the step before receives
+
+The constant factors of the gates, GATE_FACTORS, are left out of da and put into the matrices that
+da meets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import math
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+try:
+    import numba
+except ImportError:  # it follows a new Python or NumPy some months later
+    numba = None
+
+GATE_FACTORS = (1, 4, 2, 4)  # of f, i, o, s
+
+
+def run_forward(
+    sizes: list[int],
+    projected: Tensor,
+    rows: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    r: Tensor,
+    k: Tensor,
+    gates: Tensor,
+    r_read: Tensor,
+    k_read: Tensor,
+    hidden: Tensor | None,
+) -> None:
+    """Take T steps. Sequences are sorted by decreasing length.
+
+    Args:
+        sizes: sequences still running at each of the T steps, N in all.
+        projected: (U, 4H) W_x x + b of the distinct inputs.
+        rows: (N,) the row of it that each sequence reads at each step.
+        weight: (4H, H) what r meets.
+        mask: (B, H) factors on the r of the step before, or None.
+        r, k: (B, H) the state; replaced by each sequence's last.
+        gates, r_read, k_read: (N, 4H), (N, H), (N, H) to fill with the gates of each step and what
+            it found in r (times the mask) and k; with B rows instead, each step overwrites them.
+        hidden: (N, H) to fill with h' of each step, or None.
+    """
+    if is_compiled(projected):
+        arguments = (projected, rows, weight, mask, r, k, gates, r_read, k_read, hidden)
+        _on_threads(_forward_loops, _forward_on_threads, sizes, arguments)
+        return
+    start = 0
+    for n in sizes:
+        at = start if len(gates) == len(rows) else 0
+        gate, r_here, k_here = gates[at : at + n], r_read[at : at + n], k_read[at : at + n]
+        r_n, k_n = r[:n], k[:n]
+        torch.mul(r_n, 1 if mask is None else mask[:n], out=r_here)
+        k_here.copy_(k_n)
+        torch.addmm(projected[rows[start : start + n]], r_here, weight.t(), out=gate).sigmoid_()
+        f, i, o, s = gate.chunk(4, dim=1)
+        k_n.mul_(f).sub_(i, alpha=2).addcmul_(i, s, value=4)
+        torch.mul(o, k_n.sigmoid(), out=r_n).sub_(o, alpha=0.5)
+        if hidden is not None:
+            torch.mul(r_n, 2, out=hidden[start : start + n])
+        start += n
+
+
+def run_backward(
+    sizes: list[int],
+    gates: Tensor,
+    k_read: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    grad_hidden: Tensor | None,
+    dh: Tensor,
+    dk: Tensor,
+    da: Tensor,
+) -> None:
+    """Take the T steps of `run_forward` back.
+
+    Args:
+        sizes, gates, k_read, mask: as there.
+        weight: (H, 4H) what da meets to become dh.
+        grad_hidden: (N, H) gradient that reaches h' of each step from outside, or None.
+        dh, dk: (B, H) the gradients that reach each sequence's last h' and k'; replaced by those of
+            its first h and k.
+        da: (N, 4H) to fill.
+    """
+    if is_compiled(gates):
+        arguments = (gates, k_read, weight, mask, grad_hidden, dh, dk, da)
+        _on_threads(_backward_loops, _backward_on_threads, sizes, arguments)
+        return
+    start = len(gates)
+    for n in reversed(sizes):
+        start -= n
+        here = slice(start, start + n)
+        gate, da_n, k, dh_n, dk_n = gates[here], da[here], k_read[here], dh[:n], dk[:n]
+        f, i, o, s = gate.chunk(4, dim=1)
+        df, di, do, ds = da_n.chunk(4, dim=1)
+        q = (f * k).sub_(i, alpha=2).addcmul_(i, s, value=4).sigmoid_()
+        if grad_hidden is not None:
+            dh_n += grad_hidden[here]
+        torch.mul(dh_n, q, out=do).sub_(dh_n, alpha=0.5)
+        dk_n.add_(torch.ops.aten.sigmoid_backward(dh_n * o, q), alpha=2)
+        torch.mul(dk_n, k, out=df)
+        torch.mul(dk_n, s, out=di).sub_(dk_n, alpha=0.5)
+        torch.mul(dk_n, i, out=ds)
+        torch.ops.aten.sigmoid_backward(da_n, gate, grad_input=da_n)
+        dk_n.mul_(f)
+        torch.mm(da_n, weight.t(), out=dh_n)
+        if mask is not None:
+            dh_n.mul_(mask[:n])
+
+
+def is_compiled(tensor: Tensor) -> bool:
+    """Whether tensors of this device and dtype go through the compiled loops."""
+    return numba is not None and tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+# ---- The same as loops on threads ----
+
+TILE = 4  # rows and columns of a product that are computed together
+PROCESS = os.getpid()
+
+
+def _on_threads(
+    loops: Callable,
+    loops_on_threads: Callable,
+    sizes: list[int],
+    tensors: tuple[Tensor | None, ...],
+) -> None:
+    """Share the sequences out among as many threads as PyTorch uses, by their numbers of steps."""
+    sizes = np.array(sizes)
+    nothing = np.empty((0, 0), dtype=np.float32)
+    arrays = [nothing if tensor is None else tensor.detach().numpy() for tensor in tensors]
+    batch_size = int(sizes[0])
+    threads = min(_usable_threads(), math.ceil(batch_size / TILE))
+    if threads == 1:
+        loops(0, batch_size, sizes, *arrays)
+        return
+    lengths = (sizes[:, None] > np.arange(batch_size)).sum(axis=0)  # (B,)
+    shares = np.searchsorted(lengths.cumsum(), sizes.sum() * np.arange(1, threads) / threads)
+    bounds = np.array([0, *(shares // TILE * TILE), batch_size])
+    numba.set_num_threads(threads)
+    loops_on_threads(bounds, sizes, *arrays)
+
+
+def _usable_threads() -> int:
+    """As many as PyTorch uses; one where several would not be safe."""
+    if os.getpid() != PROCESS:  # OpenMP's threads do not survive a fork
+        return 1
+    if not _has_safe_threads():
+        return 1
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+
+
+@functools.cache
+def _has_safe_threads() -> bool:
+    """Whether numba can share PyTorch's OpenMP threads, or those of TBB.
+
+    Its third kind of threads must not be called from two Python threads at once.
+    """
+    for name in ("omppool", "tbbpool"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"numba.np.ufunc.{name}")
+            return True
+    return False
+
+
+def _compiled(function: Callable, parallel: bool = False) -> Callable:
+    """`function` compiled for this processor at its first call, and kept on disk where possible.
+
+    A sum may be taken in any order and a multiplication joined with an addition, as every matrix
+    product does; NaN stays NaN.
+    """
+    if numba is None:
+        return function
+    options = {
+        "fastmath": {"contract", "reassoc"},
+        "error_model": "numpy",
+        "nogil": True,
+        "parallel": parallel,
+    }
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(**options)(function)
+
+
+# The loops compute in float32, which a Python number would turn into float64.
+_ZERO, _HALF, _ONE, _TWO, _FOUR = (np.float32(number) for number in (0, 0.5, 1, 2, 4))
+
+# tanh(x) = x P(x^2) / Q(x^2), the approximation that the library Eigen uses in float32: right to
+# 2e-7 up to +-_TANH_END, where tanh is 1, and made of nothing that a compiler could not do for
+# several numbers at once, unlike exp.
+_TANH_END = np.float32(7.90531110763549805)
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = np.array(
+    [
+        4.89352455891786e-03,
+        6.37261928875436e-04,
+        1.48572235717979e-05,
+        5.12229709037114e-08,
+        -8.60467152213735e-11,
+        2.00018790482477e-13,
+        -2.76076847742355e-16,
+    ],
+    dtype=np.float32,
+)
+_Q0, _Q1, _Q2, _Q3 = np.array(
+    [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06],
+    dtype=np.float32,
+)
+
+
+@_compiled
+def _sigmoid(x):
+    """sigmoid(x) = 1/2 + tanh(x / 2) / 2."""
+    x = _HALF * x
+    if x > _TANH_END:
+        x = _TANH_END
+    elif x < -_TANH_END:
+        x = -_TANH_END
+    y = x * x
+    p = _P0 + y * (_P1 + y * (_P2 + y * (_P3 + y * (_P4 + y * (_P5 + y * _P6)))))
+    q = _Q0 + y * (_Q1 + y * (_Q2 + y * _Q3))
+    return _HALF + _HALF * x * p / q
+
+
+@_compiled
+def _forward_loops(
+    first, last, sizes, projected, rows, weight, mask, r, k, gates, r_read, k_read, hidden
+):
+    hidden_size = r.shape[1]
+    products = np.empty((last - first, 4 * hidden_size), dtype=np.float32)
+    start = 0
+    for n in sizes:
+        stop = min(n, last)
+        at = start if len(gates) == len(rows) else 0
+        for b in range(first, stop):
+            r_here, k_here, r_b, k_b = r_read[at + b], k_read[at + b], r[b], k[b]
+            for j in range(hidden_size):
+                r_here[j] = r_b[j]
+                k_here[j] = k_b[j]
+            if mask.size:
+                for j in range(hidden_size):
+                    r_here[j] *= mask[b, j]
+        _multiply(r_read[at + first : at + stop], weight, products)
+        for b in range(first, stop):
+            x, product, gate = projected[rows[start + b]], products[b - first], gates[at + b]
+            for j in range(4 * hidden_size):
+                gate[j] = _sigmoid(x[j] + product[j])
+            f, i, o, s = _four(gate)
+            r_b, k_b = r[b], k[b]
+            for j in range(hidden_size):
+                k_b[j] = f[j] * k_b[j] + i[j] * (_FOUR * s[j] - _TWO)
+                r_b[j] = o[j] * (_sigmoid(k_b[j]) - _HALF)
+            if hidden.size:
+                for j in range(hidden_size):
+                    hidden[start + b, j] = _TWO * r_b[j]
+        start += n
+
+
+@_compiled
+def _backward_loops(first, last, sizes, gates, k_read, weight, mask, grad_hidden, dh, dk, da):
+    hidden_size = dh.shape[1]
+    products = np.empty((last - first, hidden_size), dtype=np.float32)
+    start = len(gates)
+    for n in sizes[::-1]:
+        start -= n
+        stop = min(n, last)
+        for b in range(first, stop):
+            f, i, o, s = _four(gates[start + b])
+            df, di, do, ds = _four(da[start + b])
+            k_b, dh_b, dk_b = k_read[start + b], dh[b], dk[b]
+            if grad_hidden.size:
+                for j in range(hidden_size):
+                    dh_b[j] += grad_hidden[start + b, j]
+            for j in range(hidden_size):
+                q = _sigmoid(f[j] * k_b[j] + i[j] * (_FOUR * s[j] - _TWO))
+                dk_j = dk_b[j] + _TWO * dh_b[j] * o[j] * q * (_ONE - q)
+                df[j] = dk_j * k_b[j] * f[j] * (_ONE - f[j])
+                di[j] = dk_j * (s[j] - _HALF) * i[j] * (_ONE - i[j])
+                do[j] = dh_b[j] * (q - _HALF) * o[j] * (_ONE - o[j])
+                ds[j] = dk_j * i[j] * s[j] * (_ONE - s[j])
+                dk_b[j] = dk_j * f[j]
+        _multiply(da[start + first : start + stop], weight, products)
+        for b in range(first, stop):
+            for j in range(hidden_size):
+                dh[b, j] = products[b - first, j]
+            if mask.size:
+                for j in range(hidden_size):
+                    dh[b, j] *= mask[b, j]
+
+
+@_compiled
+def _four(gates):
+    """The (H,) of each gate in (4H,)."""
+    hidden_size = len(gates) // 4
+    return (
+        gates[:hidden_size],
+        gates[hidden_size : 2 * hidden_size],
+        gates[2 * hidden_size : 3 * hidden_size],
+        gates[3 * hidden_size :],
+    )
+
+
+@_compiled
+def _multiply(x, weight, result):
+    """result[:n] = x W^T for x (n, K) and W (M, K).
+
+    Four rows with four columns at a time: each number fetched from memory then serves four
+    products, and their sixteen sums stay in the processor's registers.
+    """
+    rows, columns = len(x) // TILE * TILE, len(weight) // TILE * TILE
+    for j in range(0, columns, TILE):
+        w0, w1, w2, w3 = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        for b in range(0, rows, TILE):
+            x0, x1, x2, x3 = x[b], x[b + 1], x[b + 2], x[b + 3]
+            s00 = s01 = s02 = s03 = _ZERO
+            s10 = s11 = s12 = s13 = _ZERO
+            s20 = s21 = s22 = s23 = _ZERO
+            s30 = s31 = s32 = s33 = _ZERO
+            for k in range(x.shape[1]):
+                s00 += x0[k] * w0[k]
+                s01 += x0[k] * w1[k]
+                s02 += x0[k] * w2[k]
+                s03 += x0[k] * w3[k]
+                s10 += x1[k] * w0[k]
+                s11 += x1[k] * w1[k]
+                s12 += x1[k] * w2[k]
+                s13 += x1[k] * w3[k]
+                s20 += x2[k] * w0[k]
+                s21 += x2[k] * w1[k]
+                s22 += x2[k] * w2[k]
+                s23 += x2[k] * w3[k]
+                s30 += x3[k] * w0[k]
+                s31 += x3[k] * w1[k]
+                s32 += x3[k] * w2[k]
+                s33 += x3[k] * w3[k]
+            result[b, j], result[b, j + 1], result[b, j + 2], result[b, j + 3] = s00, s01, s02, s03
+            c = b + 1
+            result[c, j], result[c, j + 1], result[c, j + 2], result[c, j + 3] = s10, s11, s12, s13
+            c = b + 2
+            result[c, j], result[c, j + 1], result[c, j + 2], result[c, j + 3] = s20, s21, s22, s23
+            c = b + 3
+            result[c, j], result[c, j + 1], result[c, j + 2], result[c, j + 3] = s30, s31, s32, s33
+        for b in range(rows, len(x)):
+            x0 = x[b]
+            s00 = s01 = s02 = s03 = _ZERO
+            for k in range(x.shape[1]):
+                s00 += x0[k] * w0[k]
+                s01 += x0[k] * w1[k]
+                s02 += x0[k] * w2[k]
+                s03 += x0[k] * w3[k]
+            result[b, j], result[b, j + 1], result[b, j + 2], result[b, j + 3] = s00, s01, s02, s03
+    for j in range(columns, len(weight)):
+        for b in range(len(x)):
+            s00 = _ZERO
+            for k in range(x.shape[1]):
+                s00 += x[b, k] * weight[j, k]
+            result[b, j] = s00
+
+
+def _forward_shares(bounds, *arguments):
+    for share in numba.prange(len(bounds) - 1):
+        _forward_loops(bounds[share], bounds[share + 1], *arguments)
+
+
+def _backward_shares(bounds, *arguments):
+    for share in numba.prange(len(bounds) - 1):
+        _backward_loops(bounds[share], bounds[share + 1], *arguments)
+
+
+_forward_on_threads = _compiled(_forward_shares, parallel=True)
+_backward_on_threads = _compiled(_backward_shares, parallel=True)
