@@ -107,6 +107,23 @@ def lstm_contenders(model: SentimentLSTM) -> dict[str, SentimentLSTM]:
     return contenders
 
 
+def lstm_gradients(lstm: LSTMLayer | TorchLSTM) -> dict[str, Tensor]:
+    """The gradients of all weights by the names that `nn.LSTM` gives them.
+
+    Its two biases act as one and have one gradient, which stands under the name of the first.
+    """
+    if isinstance(lstm, TorchLSTM):
+        gradients = {name: p.grad for name, p in lstm.lstm.named_parameters()}
+    else:
+        carrier = copy.deepcopy(lstm)  # gradients travel like weights do
+        carrier.recurrent_dropout = 0.0
+        with torch.no_grad():
+            for target, source in zip(carrier.parameters(), lstm.parameters(), strict=True):
+                target.copy_(source.grad)
+        gradients = dict(carrier.to_torch().named_parameters())
+    return {name: value for name, value in gradients.items() if "bias_hh" not in name}
+
+
 def differences_from_torch(
     num_layers: int, bidirectional: bool, dtype: torch.dtype, backend: str, seed: int = 0
 ) -> dict[str, float]:
@@ -133,13 +150,10 @@ def differences_from_torch(
     for outputs, state in ((outputs_trusted, state_trusted), (outputs_ours, state_ours)):
         sum(part.square().sum() for part in (outputs, *state)).backward()
 
-    with torch.no_grad():  # gradients travel like weights do
-        for parameter in ours.parameters():
-            parameter.copy_(parameter.grad)
-    gradients = dict(ours.to_torch().named_parameters())
+    gradients = lstm_gradients(ours)
     pairs = [(x_ours.grad, x_trusted.grad)]
     for name, parameter in trusted.named_parameters():
-        if "bias_hh" not in name:  # the two biases act as one, and have one gradient
+        if name in gradients:
             pairs.append((gradients[name], parameter.grad))
     return {
         "outputs": _largest_difference([(outputs_ours, outputs_trusted)]),

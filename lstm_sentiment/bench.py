@@ -1,25 +1,54 @@
-"""How long models take, measured so that the ratio can be trusted on a busy machine.
+"""How fast everything is that takes time, each against what people use instead.
 
-Models and batches enter; medians of interleaved runs leave.
+Reviews enter; tables leave, one row per thing measured. Whatever is compared takes turns in one
+process, so that what else the machine does falls on all alike, and medians are taken; peak memory
+is that of a process of its own.
 """
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import pickle
+import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+import nltk
+import numpy as np
 import pandas as pd
 import torch
+from gensim.models import KeyedVectors
+from nltk.stem import WordNetLemmatizer
 from torch import nn
 from tqdm.auto import tqdm
 
-from lstm_sentiment.data import Batch
+from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
+from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.text import Vocabulary, tokenize_all
+from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
+
+EMBEDDING_SIZE = 300
+BATCH_SIZE = 64
+TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
+# Small enough that timing a model does not change it, and all go on computing the same.
+TIMED = TrainingConfig(learning_rate=1e-9)
 
 
-def training_step(model: SentimentLSTM, batch: Batch) -> float:
-    """One forward and backward pass, as in training; the loss."""
+# ---- A model's training step and inference ----
+
+
+def training_step(
+    model: SentimentLSTM, batch: Batch, optimizer: torch.optim.Optimizer | None = None
+) -> float:
+    """Forward and backward pass and, with an optimizer, its step, as in training; the loss."""
     device = next(model.parameters()).device
     model.train()
     model.zero_grad()
@@ -27,6 +56,9 @@ def training_step(model: SentimentLSTM, batch: Batch) -> float:
         model(batch.token_ids.to(device), batch.lengths), batch.labels.to(device)
     )
     loss.backward()
+    if optimizer is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), TIMED.clip_norm)
+        optimizer.step()
     return loss.item()
 
 
@@ -38,43 +70,108 @@ def inference_step(model: SentimentLSTM, batch: Batch) -> float:
         return model(batch.token_ids.to(device), batch.lengths).mean().item()
 
 
+def largest_disagreement(models: Mapping[str, SentimentLSTM], batch: Batch) -> float:
+    """How far losses and gradients of the models lie from the first one's on `batch`.
+
+    The largest difference in the loss, or in any gradient relative to its largest component.
+
+    Raises:
+        ValueError: more than `TOLERANCE`; the models do not compute the same.
+    """
+    results = {}
+    for name, model in models.items():
+        loss = training_step(model, batch)
+        gradients = lstm_gradients(model.lstm)
+        for part in (model.embedding, model.output):
+            gradients |= {f"{part} {key}": p.grad for key, p in part.named_parameters()}
+        results[name] = loss, gradients
+        model.zero_grad()
+    first, *others = results.values()
+    largest, where = 0.0, ""
+    for name, (loss, gradients) in zip(list(models)[1:], others, strict=True):
+        differences = {"loss": abs(loss - first[0])}
+        for key, gradient in gradients.items():
+            expected = first[1][key]
+            if expected is not None:
+                scale = expected.abs().max()
+                differences[key] = ((gradient - expected).abs().max() / scale).item()
+        key = max(differences, key=differences.get)
+        if not differences[key] <= largest:
+            largest, where = differences[key], f"{key} of {name!r}"
+    if not largest <= TOLERANCE:
+        raise ValueError(f"the models do not compute the same: {where} is {largest:.1e} off")
+    return largest
+
+
 def compare_speed(
     models: Mapping[str, SentimentLSTM], batches: Sequence[Batch], rounds: int = 5
 ) -> pd.DataFrame:
-    """Time a training step and an inference step of each model on the same batches.
+    """Time a training step and inference of each model on the same batches.
 
-    The models take turns on every batch, so that whatever else the machine does falls on all of
-    them alike; one turn per model on the first batch is not counted.
+    In each round every model takes one turn over all batches, as it would in training; one step on
+    each batch before is not counted. A training step is forward and backward pass, clipping and
+    the optimizer's step.
 
     Returns:
-        A row per model: model, training_ms and inference_ms (medians over batches and rounds),
-        and their ratios training_speedup and inference_speedup to the first model's
-        (medians of the ratios turn by turn).
+        A row per model: model; for training and inference the milliseconds per batch
+        (training_ms), the valid tokens per second (training_tokens_per_second) and how many times
+        as fast as the first model it is (training_speedup): medians over rounds.
     """
-    steps = {"training": training_step, "inference": inference_step}
+    optimizers = {name: make_optimizer(model, TIMED) for name, model in models.items()}
+    steps = {
+        "training": lambda name, batch: training_step(models[name], batch, optimizers[name]),
+        "inference": lambda name, batch: inference_step(models[name], batch),
+    }
     seconds = {(step, name): [] for step in steps for name in models}
-    for step, name in seconds:
-        steps[step](models[name], batches[0])
-    for _ in tqdm(range(rounds), desc="timing", unit="round"):
+    for step, name in tqdm(seconds, desc="warming up", leave=False):
         for batch in batches:
-            for step, name in seconds:
-                start = time.perf_counter()
-                steps[step](models[name], batch)
-                seconds[step, name].append(time.perf_counter() - start)
+            steps[step](name, batch)
+    for _ in tqdm(range(rounds), desc="timing", unit="round", leave=False):
+        for step, name in seconds:
+            start = time.perf_counter()
+            for batch in batches:
+                steps[step](name, batch)
+            seconds[step, name].append(time.perf_counter() - start)
     for model in models.values():
         model.zero_grad()
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
     first = next(iter(models))
     rows = []
     for name in models:
         row = {"model": name}
         for step in steps:
             ours = seconds[step, name]
-            row[f"{step}_ms"] = 1000 * statistics.median(ours)
+            row[f"{step}_ms"] = 1000 * statistics.median(ours) / len(batches)
+            row[f"{step}_tokens_per_second"] = tokens / statistics.median(ours)
             row[f"{step}_speedup"] = statistics.median(
                 theirs / mine for theirs, mine in zip(seconds[step, first], ours, strict=True)
             )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.DataFrame:
+    """Where the time of a training step goes, by PyTorch's profiler.
+
+    Returns:
+        operation (its name in PyTorch), milliseconds per batch, share; the longest first. Of an
+        operation that calls others, what is left without them.
+    """
+    for batch in batches:
+        training_step(model, batch)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for batch in batches:
+            training_step(model, batch)
+    model.zero_grad()
+    averages = profile.key_averages()
+    table = pd.DataFrame(
+        {
+            "operation": [event.key for event in averages],
+            "milliseconds": [event.self_cpu_time_total / 1000 / len(batches) for event in averages],
+        }
+    )
+    table["share"] = table["milliseconds"] / table["milliseconds"].sum()
+    return table.sort_values("milliseconds", ascending=False, ignore_index=True)
 
 
 def seconds_per_word(model: SentimentLSTM, token_ids: Sequence[int], one_at_a_time: bool) -> float:
@@ -98,3 +195,351 @@ def seconds_per_word(model: SentimentLSTM, token_ids: Sequence[int], one_at_a_ti
             model.output(state[0][-1]).item()
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+# ---- The parts of `python -m lstm_sentiment bench` ----
+
+
+def bench_steps(
+    dataset: ReviewDataset,
+    vocabulary_size: int,
+    hidden_sizes: Sequence[int] = (64, 128, 256),
+    rounds: int = 3,
+) -> Iterator[dict]:
+    """The LSTM by hand and nn.LSTM, on four batches of the dataset's short to long reviews.
+
+    Yields:
+        Per frozen or fine-tuned vectors, one or two directions, hidden size and model: the figures
+        of `compare_speed` against nn.LSTM in its best case (the only right one for two directions
+        is packed), `disagreement` in loss and gradients before, and `peak_mb`: by how much two
+        training steps on the longest batch raise the memory of a process.
+    """
+    batches = _typical_batches(dataset, 4)
+    for bidirectional, frozen, hidden_size in itertools.product(
+        (False, True), (True, False), hidden_sizes
+    ):
+        model = _make_model(vocabulary_size, hidden_size, bidirectional, frozen)
+        contenders = lstm_contenders(model)
+        disagreement = largest_disagreement(contenders, batches[0])
+        table = compare_speed(contenders, batches, rounds)
+        configuration = {
+            "vectors": "frozen" if frozen else "fine-tuned",
+            "directions": 2 if bidirectional else 1,
+            "hidden_size": hidden_size,
+        }
+        for row in table.to_dict("records"):
+            contender = contenders[row["model"]]
+            _, _, peak = in_own_process(_take_steps, contender, [batches[-1]] * 2)
+            yield {**configuration, **row, "disagreement": disagreement, "peak_mb": peak}
+
+
+def bench_compilation() -> Iterator[dict]:
+    """What compiling costs: seconds before the first training step is done, less a usual step.
+
+    Yields:
+        `case` ("first time on a machine" or "kept on disk") and `seconds`.
+    """
+    variable = "NUMBA_CACHE_DIR"
+    before = os.environ.get(variable)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[variable] = folder
+        try:
+            for case in ("first time on a machine", "kept on disk"):
+                seconds, _, _ = in_own_process(_seconds_to_compile)
+                yield {"case": case, "seconds": seconds}
+        finally:
+            del os.environ[variable]
+            if before is not None:
+                os.environ[variable] = before
+
+
+def bench_epoch(
+    dataset: ReviewDataset, vocabulary_size: int, embedding_size: int = 200, hidden_size: int = 128
+) -> list[dict]:
+    """One epoch of training as in the report: fine-tuned vectors, dropout, every review once.
+
+    The models take turns of ten batches, each training on by itself.
+
+    Returns:
+        Per model: seconds, tokens_per_second, speedup over nn.LSTM in its best case, and the mean
+        loss of the epoch, which is the same because all compute the same.
+    """
+    model = _make_model(
+        vocabulary_size,
+        hidden_size,
+        False,
+        False,
+        embedding_size,
+        embedding_dropout=0.5,
+        dropout=0.5,
+    )
+    contenders = lstm_contenders(model)
+    config = TrainingConfig()
+    optimizers = {name: make_optimizer(model, config) for name, model in contenders.items()}
+    batches = [*make_loader(dataset, config.batch_size, shuffle=True)]
+    for contender in contenders.values():
+        training_step(contender, batches[0])  # whatever is prepared once
+    seconds, losses = ({name: 0.0 for name in contenders} for _ in range(2))
+    for start in tqdm(range(0, len(batches), 10), desc="an epoch each", leave=False):
+        for name, contender in contenders.items():
+            torch.manual_seed(start)  # the same dropout for all
+            begin = time.perf_counter()
+            for batch in batches[start : start + 10]:
+                loss = training_step(contender, batch, optimizers[name])
+                losses[name] += loss * len(batch.labels) / len(dataset)
+            seconds[name] += time.perf_counter() - begin
+    first = next(iter(seconds.values()))
+    return [
+        {
+            "model": name,
+            "seconds": seconds[name],
+            "tokens_per_second": int(dataset.lengths.sum()) / seconds[name],
+            "speedup": first / seconds[name],
+            "mean_loss": losses[name],
+        }
+        for name in contenders
+    ]
+
+
+def bench_growth(
+    dataset: ReviewDataset,
+    vocabulary_size: int,
+    review_counts: Sequence[int] = (1_000, 5_000, 25_000),
+    lengths: Sequence[int] = (50, 100, 200, 400, 1_000),
+    rounds: int = 3,
+) -> list[dict]:
+    """Time per token and memory as reviews become more and longer, for the LSTM by hand.
+
+    Returns:
+        Per number of reviews (one pass of training steps over them) and per length (64 made-up
+        reviews, all of it): what grows, nanoseconds_per_token and peak_mb.
+    """
+    model = _make_model(vocabulary_size, 128, False, True)
+    optimizer = make_optimizer(model, TIMED)
+    cases = []
+    for n in review_counts:
+        if n <= len(dataset):
+            part = ReviewDataset([dataset[i][0] for i in range(n)], dataset.labels[:n])
+            cases.append((f"{n:,} reviews", [*make_loader(part, BATCH_SIZE, shuffle=True)]))
+    generator = np.random.default_rng(0)
+    for length in lengths:
+        token_ids = generator.integers(2, vocabulary_size, (BATCH_SIZE, length)).tolist()
+        made_up = ReviewDataset(token_ids, [0, 1] * (BATCH_SIZE // 2))
+        cases.append((f"{length:,} tokens each", [*make_loader(made_up, BATCH_SIZE, False)] * 4))
+    seconds = {name: [] for name, _ in cases}
+    for _ in tqdm(range(rounds), desc="growing", unit="round", leave=False):
+        for name, batches in cases:
+            training_step(model, batches[0], optimizer)
+            start = time.perf_counter()
+            for batch in batches:
+                training_step(model, batch, optimizer)
+            seconds[name].append(time.perf_counter() - start)
+    rows = []
+    for name, batches in cases:
+        tokens = sum(int(batch.lengths.sum()) for batch in batches)
+        _, _, peak = in_own_process(_take_steps, model, batches)
+        median = statistics.median(seconds[name])
+        rows.append({"case": name, "nanoseconds_per_token": 1e9 * median / tokens, "peak_mb": peak})
+    return rows
+
+
+def bench_preparation(reviews: pd.DataFrame, rounds: int = 2) -> Iterator[dict]:
+    """Tokens, embedding matrix and CSV against what people use for them.
+
+    Yields:
+        Per task and way: seconds (median), peak_mb, both of a process of its own, and the ratio of
+        the usual way's seconds to these.
+    """
+    texts = reviews["review"].tolist()
+    lemmas = _has_nltk_data("corpora/wordnet")
+    usual_tokens = f"nltk.word_tokenize{' and WordNetLemmatizer' if lemmas else ''}"
+    with tempfile.TemporaryDirectory() as folder:
+        vector_file, csv_file = Path(folder) / "vectors.txt", Path(folder) / "reviews.csv"
+        vector_count = 100_000
+        write_vector_file(vector_file, vector_count)
+        words = [f"word{i}" for i in range(0, 2 * vector_count, 8)]  # half of them have vectors
+        more = reviews.assign(review=reviews["review"] + " And so on.")
+        pd.concat([reviews, more]).to_csv(csv_file, index=False)
+        tasks = {
+            f"tokenizing {len(texts):,} reviews": {
+                usual_tokens: (_tokenize_as_usual, texts),
+                "tokenize_all": (tokenize_all, texts),
+            },
+            f"embedding matrix out of a text file, {vector_count:,} x {EMBEDDING_SIZE}": {
+                "gensim's loader": (_matrix_as_usual, vector_file, words),
+                "load_word_vectors": (_matrix_of_ours, vector_file, words),
+            },
+            f"loading {2 * len(texts):,} reviews from CSV": {
+                "pandas.read_csv, nothing checked": (pd.read_csv, csv_file),
+                "load_reviews": (load_reviews, csv_file),
+            },
+        }
+        for task, ways in tasks.items():
+            seconds, peaks = ({way: [] for way in ways} for _ in range(2))
+            for _ in range(rounds):
+                for way, call in ways.items():
+                    _, duration, peak = in_own_process(_discard_result, *call)
+                    seconds[way].append(duration)
+                    peaks[way].append(peak)
+            usual = next(iter(ways))
+            for way in ways:
+                yield {
+                    "task": task,
+                    "way": way,
+                    "seconds": statistics.median(seconds[way]),
+                    "peak_mb": max(peaks[way]),
+                    "speedup": statistics.median(
+                        theirs / mine
+                        for theirs, mine in zip(seconds[usual], seconds[way], strict=True)
+                    ),
+                }
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "device": str(pick_device()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+# ---- What they are made of ----
+
+
+def in_own_process(function: Callable, *arguments: object) -> tuple[object, float, float]:
+    """Call `function` in a process of its own.
+
+    Returns:
+        its result, its seconds, and by how many MB it raised the peak of the process's memory (NaN
+        on Windows, which does not say).
+    """
+    # As bytes: tensors sent by themselves would lie in memory shared with this process.
+    call = pickle.dumps((function, arguments))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, call, torch.get_num_threads()).result()
+
+
+def _measured(call: bytes, threads: int) -> tuple[object, float, float]:
+    torch.set_num_threads(threads)
+    function, arguments = pickle.loads(call)
+    before = _peak_mb()
+    start = time.perf_counter()
+    result = function(*arguments)
+    return result, time.perf_counter() - start, _peak_mb() - before
+
+
+def _peak_mb() -> float:
+    """The most memory this process has had so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would be the parent's, if that had more
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # bytes, on macOS
+
+
+def _take_steps(model: SentimentLSTM, batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        training_step(model, batch)
+
+
+def _discard_result(function: Callable, *arguments: object) -> None:
+    function(*arguments)
+
+
+def _seconds_to_compile() -> float:
+    model = _make_model(50, 128, False, True)
+    dataset = ReviewDataset([[2, 3, 4, 5]] * BATCH_SIZE, [0, 1] * (BATCH_SIZE // 2))
+    batch = next(iter(make_loader(dataset, BATCH_SIZE, shuffle=False)))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        training_step(model, batch)
+        seconds.append(time.perf_counter() - start)
+    return seconds[0] - statistics.median(seconds[1:])
+
+
+def _make_model(
+    vocabulary_size: int,
+    hidden_size: int,
+    bidirectional: bool,
+    frozen: bool,
+    embedding_size: int = EMBEDDING_SIZE,
+    **options: float,
+) -> SentimentLSTM:
+    """A model with made-up word vectors, about as long as real ones."""
+    torch.manual_seed(0)
+    vectors = torch.randn(vocabulary_size, embedding_size) / embedding_size**0.5
+    vectors[0] = 0
+    return SentimentLSTM(
+        vectors, hidden_size, bidirectional=bidirectional, freeze_embedding=frozen, **options
+    ).to(pick_device())
+
+
+def _typical_batches(dataset: ReviewDataset, count: int) -> list[Batch]:
+    """`count` full batches, from those of short to those of long reviews."""
+    full = [
+        batch
+        for batch in make_loader(dataset, BATCH_SIZE, shuffle=True)
+        if len(batch.labels) == BATCH_SIZE
+    ]
+    full.sort(key=lambda batch: int(batch.lengths.sum()))
+    return [full[(2 * i + 1) * len(full) // (2 * count)] for i in range(count)]
+
+
+def write_vector_file(path: Path, count: int, size: int = EMBEDDING_SIZE) -> None:
+    """A word2vec text file of `count` made-up vectors, word0 onwards."""
+    generator = np.random.default_rng(0)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{count} {size}\n")
+        for index in range(count):
+            numbers = " ".join(f"{number:.6f}" for number in generator.standard_normal(size))
+            file.write(f"word{index} {numbers}\n")
+
+
+def _matrix_of_ours(path: Path, words: list[str]) -> None:
+    vectors = load_word_vectors(path, words)
+    build_embedding_matrix(Vocabulary.from_tokens([words], min_count=1), vectors)
+
+
+def _matrix_as_usual(path: Path, words: list[str]) -> None:
+    vectors = KeyedVectors.load_word2vec_format(path)
+    matrix = np.random.default_rng(0).normal(0, 0.1, (len(words) + 2, vectors.vector_size))
+    for row, word in enumerate(words, start=2):
+        if word in vectors:
+            matrix[row] = vectors[word]
+
+
+def _tokenize_as_usual(texts: list[str]) -> list[list[str]]:
+    """What most notebooks do; without nltk's data, what of it needs none."""
+    sentences = _has_nltk_data("tokenizers/punkt_tab")
+    token_lists = [nltk.word_tokenize(text.lower(), preserve_line=not sentences) for text in texts]
+    if _has_nltk_data("corpora/wordnet"):
+        lemmatize = WordNetLemmatizer().lemmatize
+        token_lists = [[lemmatize(token) for token in tokens] for tokens in token_lists]
+    return token_lists
+
+
+def _has_nltk_data(name: str) -> bool:
+    for ending in ("", ".zip"):
+        try:
+            nltk.data.find(name + ending)
+        except LookupError:
+            continue
+        return True
+    return False
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

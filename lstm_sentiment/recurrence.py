@@ -32,7 +32,6 @@ import contextlib
 import functools
 import importlib
 import math
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -148,7 +147,6 @@ def is_compiled(tensor: Tensor) -> bool:
 # ---- The same as loops on threads ----
 
 TILE = 4  # rows and columns of a product that are computed together
-PROCESS = os.getpid()
 
 
 def _on_threads(
@@ -175,8 +173,6 @@ def _on_threads(
 
 def _usable_threads() -> int:
     """As many as PyTorch uses; one where several would not be safe."""
-    if os.getpid() != PROCESS:  # OpenMP's threads do not survive a fork
-        return 1
     if not _has_safe_threads():
         return 1
     return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)

@@ -111,7 +111,7 @@ def train(
     model.to(device)
     torch.manual_seed(config.seed)
     loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
-    optimizer = _make_optimizer(model, config)
+    optimizer = make_optimizer(model, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * len(loader)))
     rows = []
     best = (-math.inf, -math.inf)
@@ -135,7 +135,7 @@ def train(
     return pd.DataFrame(rows)
 
 
-def _make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam with a rate of its own for the word vectors, where they are trained."""
     word_vectors = list(model.embedding.parameters())
     others = [

@@ -249,14 +249,10 @@ def test_extreme_inputs_saturate_the_gates_as_in_the_reference():
     torch.testing.assert_close(c, c_reference, rtol=0, atol=1e-5)
 
 
-def test_a_forked_process_and_one_without_safe_threads_use_one_thread(monkeypatch):
+def test_threads_are_as_many_as_pytorchs_and_one_where_several_are_not_safe(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert recurrence._usable_threads() == 2
+    assert recurrence._usable_threads() == min(2, recurrence.numba.config.NUMBA_NUM_THREADS)
     monkeypatch.setattr(recurrence, "_has_safe_threads", lambda: False)
-    assert recurrence._usable_threads() == 1
-    monkeypatch.undo()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(recurrence, "PROCESS", -1)
     assert recurrence._usable_threads() == 1
 
 
