@@ -60,7 +60,12 @@ from lstm_sentiment.baselines import (
     lstm_contenders,
     tfidf_logistic_regression,
 )
-from lstm_sentiment.bench import compare_speed, seconds_per_word
+from lstm_sentiment.bench import (
+    compare_speed,
+    largest_disagreement,
+    seconds_per_word,
+    time_by_operation,
+)
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 
 __version__ = "0.1.0"
@@ -92,6 +97,7 @@ __all__ = [
     "evaluation_table",
     "find_kaggle_file",
     "influence_by_distance",
+    "largest_disagreement",
     "load_reviews",
     "load_unlabelled",
     "load_word_vectors",
@@ -108,6 +114,7 @@ __all__ = [
     "seconds_per_word",
     "split_reviews",
     "tfidf_logistic_regression",
+    "time_by_operation",
     "tokenize",
     "tokenize_all",
     "train",

@@ -15,6 +15,7 @@ from lstm_sentiment.bench import (
     bench_compilation,
     bench_epoch,
     bench_growth,
+    bench_memory_kept,
     bench_preparation,
     bench_steps,
     machine,
@@ -44,7 +45,7 @@ from lstm_sentiment.text import (
 from lstm_sentiment.training import TrainingConfig, predict_proba, train
 
 KEEP = "head_and_tail"
-BENCH_PARTS = ("steps", "compilation", "epoch", "growth", "preparation")
+BENCH_PARTS = ("steps", "memory", "compilation", "epoch", "growth", "preparation")
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -158,6 +159,7 @@ def bench(options: argparse.Namespace) -> None:
     as_in_report = ReviewDataset(token_ids[:7_000], labels[:7_000])
     parts = {
         "steps": lambda: bench_steps(as_in_report, len(vocabulary)),
+        "memory": lambda: bench_memory_kept(as_in_report, len(vocabulary)),
         "compilation": bench_compilation,
         "epoch": lambda: bench_epoch(as_in_report, len(vocabulary)),
         "growth": lambda: bench_growth(every_review, len(vocabulary)),

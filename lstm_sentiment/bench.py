@@ -7,6 +7,8 @@ is that of a process of its own.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import multiprocessing
 import os
@@ -38,8 +40,7 @@ from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 EMBEDDING_SIZE = 300
 BATCH_SIZE = 64
 TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
-# Small enough that timing a model does not change it, and all go on computing the same.
-TIMED = TrainingConfig(learning_rate=1e-9)
+TIMED = TrainingConfig()
 
 
 # ---- A model's training step and inference ----
@@ -80,24 +81,23 @@ def largest_disagreement(models: Mapping[str, SentimentLSTM], batch: Batch) -> f
     """
     results = {}
     for name, model in models.items():
-        loss = training_step(model, batch)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the same dropout for all
+            loss = training_step(model, batch)
         gradients = lstm_gradients(model.lstm)
         for part in (model.embedding, model.output):
             gradients |= {f"{part} {key}": p.grad for key, p in part.named_parameters()}
         results[name] = loss, gradients
         model.zero_grad()
-    first, *others = results.values()
-    largest, where = 0.0, ""
-    for name, (loss, gradients) in zip(list(models)[1:], others, strict=True):
-        differences = {"loss": abs(loss - first[0])}
+    (first_loss, expected), *_ = results.values()
+    differences = {}
+    for name, (loss, gradients) in results.items():
+        differences[f"the loss of {name!r}"] = abs(loss - first_loss)
         for key, gradient in gradients.items():
-            expected = first[1][key]
-            if expected is not None:
-                scale = expected.abs().max()
-                differences[key] = ((gradient - expected).abs().max() / scale).item()
-        key = max(differences, key=differences.get)
-        if not differences[key] <= largest:
-            largest, where = differences[key], f"{key} of {name!r}"
+            if gradient is not None:  # frozen vectors have none
+                difference = (gradient - expected[key]).abs().max() / expected[key].abs().max()
+                differences[f"the gradient of {key} of {name!r}"] = difference.item()
+    where, largest = max(differences.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
     if not largest <= TOLERANCE:
         raise ValueError(f"the models do not compute the same: {where} is {largest:.1e} off")
     return largest
@@ -117,6 +117,7 @@ def compare_speed(
         (training_ms), the valid tokens per second (training_tokens_per_second) and how many times
         as fast as the first model it is (training_speedup): medians over rounds.
     """
+    models = {name: copy.deepcopy(model) for name, model in models.items()}  # they will learn
     optimizers = {name: make_optimizer(model, TIMED) for name, model in models.items()}
     steps = {
         "training": lambda name, batch: training_step(models[name], batch, optimizers[name]),
@@ -132,8 +133,6 @@ def compare_speed(
             for batch in batches:
                 steps[step](name, batch)
             seconds[step, name].append(time.perf_counter() - start)
-    for model in models.values():
-        model.zero_grad()
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     first = next(iter(models))
     rows = []
@@ -233,24 +232,36 @@ def bench_steps(
             yield {**configuration, **row, "disagreement": disagreement, "peak_mb": peak}
 
 
+def bench_memory_kept(
+    dataset: ReviewDataset, vocabulary_size: int, rounds: int = 5
+) -> Iterator[dict]:
+    """How much of the time is the system's, which clears every page of memory that it hands out.
+
+    Frozen vectors, one direction, 128 units; with glibc as it is and told to keep what is freed.
+
+    Yields:
+        Per case: the figures of `compare_speed` for nn.LSTM in its best case and by hand.
+    """
+    batches = _typical_batches(dataset, 4)
+    model = _make_model(vocabulary_size, 128, False, True)
+    keep = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+    for case, variables in {"as usual": {}, "freed memory kept": keep}.items():
+        with _environment(variables):
+            table, _, _ = in_own_process(_compare_two, model, batches, rounds)
+        for row in table.to_dict("records"):
+            yield {"case": case, **row}
+
+
 def bench_compilation() -> Iterator[dict]:
     """What compiling costs: seconds before the first training step is done, less a usual step.
 
     Yields:
         `case` ("first time on a machine" or "kept on disk") and `seconds`.
     """
-    variable = "NUMBA_CACHE_DIR"
-    before = os.environ.get(variable)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[variable] = folder
-        try:
-            for case in ("first time on a machine", "kept on disk"):
-                seconds, _, _ = in_own_process(_seconds_to_compile)
-                yield {"case": case, "seconds": seconds}
-        finally:
-            del os.environ[variable]
-            if before is not None:
-                os.environ[variable] = before
+    with tempfile.TemporaryDirectory() as folder, _environment({"NUMBA_CACHE_DIR": folder}):
+        for case in ("first time on a machine", "kept on disk"):
+            seconds, _, _ = in_own_process(_seconds_to_compile)
+            yield {"case": case, "seconds": seconds}
 
 
 def bench_epoch(
@@ -311,19 +322,17 @@ def bench_growth(
     """Time per token and memory as reviews become more and longer, for the LSTM by hand.
 
     Returns:
-        Per number of reviews (one pass of training steps over them) and per length (64 made-up
-        reviews, all of it): what grows, nanoseconds_per_token and peak_mb.
+        Per number of reviews (one pass of training steps over them) and per length (64 reviews cut
+        from the text, all of it): the case, nanoseconds_per_token and peak_mb.
     """
     model = _make_model(vocabulary_size, 128, False, True)
     optimizer = make_optimizer(model, TIMED)
     cases = []
-    for n in review_counts:
-        if n <= len(dataset):
-            part = ReviewDataset([dataset[i][0] for i in range(n)], dataset.labels[:n])
-            cases.append((f"{n:,} reviews", [*make_loader(part, BATCH_SIZE, shuffle=True)]))
-    generator = np.random.default_rng(0)
+    for n in dict.fromkeys(min(n, len(dataset)) for n in review_counts):
+        part = ReviewDataset([dataset[i][0] for i in range(n)], dataset.labels[:n])
+        cases.append((f"{n:,} reviews", [*make_loader(part, BATCH_SIZE, shuffle=True)]))
     for length in lengths:
-        token_ids = generator.integers(2, vocabulary_size, (BATCH_SIZE, length)).tolist()
+        token_ids = dataset.flat_ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length)
         made_up = ReviewDataset(token_ids, [0, 1] * (BATCH_SIZE // 2))
         cases.append((f"{length:,} tokens each", [*make_loader(made_up, BATCH_SIZE, False)] * 4))
     seconds = {name: [] for name, _ in cases}
@@ -343,7 +352,9 @@ def bench_growth(
     return rows
 
 
-def bench_preparation(reviews: pd.DataFrame, rounds: int = 2) -> Iterator[dict]:
+def bench_preparation(
+    reviews: pd.DataFrame, vector_count: int = 100_000, rounds: int = 2
+) -> Iterator[dict]:
     """Tokens, embedding matrix and CSV against what people use for them.
 
     Yields:
@@ -355,7 +366,6 @@ def bench_preparation(reviews: pd.DataFrame, rounds: int = 2) -> Iterator[dict]:
     usual_tokens = f"nltk.word_tokenize{' and WordNetLemmatizer' if lemmas else ''}"
     with tempfile.TemporaryDirectory() as folder:
         vector_file, csv_file = Path(folder) / "vectors.txt", Path(folder) / "reviews.csv"
-        vector_count = 100_000
         write_vector_file(vector_file, vector_count)
         words = [f"word{i}" for i in range(0, 2 * vector_count, 8)]  # half of them have vectors
         more = reviews.assign(review=reviews["review"] + " And so on.")
@@ -442,6 +452,27 @@ def _peak_mb() -> float:
     except ImportError:
         return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # bytes, on macOS
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _compare_two(model: SentimentLSTM, batches: Sequence[Batch], rounds: int) -> pd.DataFrame:
+    contenders = lstm_contenders(model)
+    names = ("nn.LSTM, padded", "by hand, fused")
+    return compare_speed({name: contenders[name] for name in names}, batches, rounds)
 
 
 def _take_steps(model: SentimentLSTM, batches: Sequence[Batch]) -> None:

@@ -14,7 +14,6 @@ from lstm_sentiment.baselines import (
     tfidf_logistic_regression,
     with_torch_lstm,
 )
-from lstm_sentiment.bench import compare_speed, seconds_per_word
 from lstm_sentiment.data import ReviewDataset, make_loader
 from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import SentimentLSTM
@@ -100,36 +99,3 @@ def test_differences_from_torch_are_rounding_and_would_show_a_mistake(monkeypatc
 
     monkeypatch.setattr(LSTMLayer, "from_torch", classmethod(forgets_a_bias))
     assert min(differences_from_torch(1, False, torch.float64, "fused").values()) > 1e-4
-
-
-def test_speeds_are_compared_with_the_first_model(monkeypatch):
-    clock = [0.0]  # seconds, which only the models' own work advances
-    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: clock[0])
-
-    class Timed(SentimentLSTM):
-        seconds = 1.0
-
-        def forward(self, token_ids, lengths):
-            clock[0] += self.seconds
-            return super().forward(token_ids, lengths)
-
-    matrix = small_model().embedding.weight.detach()
-    first, second = Timed(matrix, 3), Timed(matrix, 3)
-    second.seconds = 4.0
-    table = compare_speed({"first": first, "second": second}, [BATCH], rounds=3)
-    assert table["model"].tolist() == ["first", "second"]
-    for step in ("training", "inference"):
-        assert table[f"{step}_ms"].tolist() == [1000, 4000]
-        assert table[f"{step}_speedup"].tolist() == [1, 0.25]
-
-
-def test_word_by_word_ends_in_the_same_verdict_as_the_whole(monkeypatch):
-    model = small_model(dropout=0.9)
-    verdicts = []
-    model.output.register_forward_hook(lambda _, __, logit: verdicts.append(logit.item()))
-    ticks = iter(range(1000))
-    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: float(next(ticks)))
-    assert seconds_per_word(model, [2, 3, 4, 5], one_at_a_time=True) == 1
-    assert seconds_per_word(model, [2, 3, 4, 5], one_at_a_time=False) == 0.25
-    assert len(verdicts) == 5
-    assert verdicts[3] == pytest.approx(verdicts[4], abs=1e-6)

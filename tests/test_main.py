@@ -90,17 +90,6 @@ def test_what_is_held_back_takes_no_part_in_training(tmp_path, data_home, monkey
     assert "2 reviews left out" in capsys.readouterr().out
 
 
-def test_bench_times_every_contender(tmp_path, data_home, capsys):
-    write_reviews(tmp_path / "train.csv", 1000, seed=1)
-    options = ["--data", str(tmp_path / "train.csv"), "--rounds", "1", "--batch-size", "256"]
-    sizes = ["--hidden-size", "8", "--embedding-size", "10"]
-    assert main(["bench", *options, *sizes, "--json"]) == 0
-    table = pd.read_json(io.StringIO(capsys.readouterr().out)).set_index("model")
-    assert len(table) == 4
-    assert table.loc["nn.LSTM, padded", "training_speedup"] == 1
-    assert (table[["training_ms", "inference_ms"]] > 0).all(axis=None)
-
-
 @pytest.mark.parametrize(
     "command",
     [["evaluate", "missing.csv"], ["submit", "missing.csv"], ["predict", "a"], ["fetch", "no.bin"]],
