@@ -63,6 +63,9 @@ class TorchLSTM(nn.Module):
         if not packed and (layer.num_layers > 1 or layer.bidirectional):
             raise ValueError("packed is False; more than one layer or direction needs True")
         self.lstm = layer.to_torch()
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias_hh"):  # two biases that act as one would learn twice as fast
+                parameter.requires_grad_(False)
         self.bidirectional = layer.bidirectional
         self.packed = packed
 

@@ -153,8 +153,13 @@ class _FusedLSTM(torch.autograd.Function):
         hidden_size = weight_r.shape[1]
         factors = table.new_tensor(GATE_FACTORS).repeat_interleave(hidden_size)[:, None]
         # A sequence that ends early waits here with its final gradient until its last step comes.
-        dh = table.new_zeros(ctx.sizes[0], hidden_size) if grad_h is None else grad_h.clone()
-        dk = torch.zeros_like(dh) if grad_c is None else grad_c / 2
+        dh, dk = (table.new_zeros(ctx.sizes[0], hidden_size) for _ in range(2))
+        if grad_h is not None:
+            dh.copy_(grad_h)
+        if grad_c is not None:
+            dk.copy_(grad_c / 2)
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden.contiguous()
         weight_back = (weight_r * (factors / 2)).t().contiguous()
         (da,) = _borrow(table, len(gates), [4 * hidden_size])
         run_backward(ctx.sizes, gates, k_read, weight_back, hidden_mask, grad_hidden, dh, dk, da)
@@ -180,15 +185,17 @@ def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
     """Uninitialised (rows, .) tensors for what the backward pass needs.
 
     On a CPU their memory comes from the call before, and goes to the next when nothing refers to
-    them any more: to get and clear fresh pages takes the system as long as half of the forward
-    pass. As much as the largest batch needed stays with the process.
+    them any more, because the system takes long to clear fresh pages (half of the time of a
+    training step with `nn.LSTM`, which asks for them every time). As much as the largest batch
+    needed stays with the process.
     """
     if not is_compiled(like):
         return [like.new_empty(rows, n) for n in columns]
     size = rows * sum(columns)
-    block = _spare_blocks.pop() if _spare_blocks else like.new_empty(0)
-    if len(block) < size:
-        block = like.new_empty(size)
+    block = _spare_blocks.pop() if _spare_blocks else None
+    if block is None or len(block) < size:
+        with torch.inference_mode(False):  # it may serve for training next
+            block = torch.empty(size)
     parts = block[:size].split([rows * n for n in columns])
     borrowed = [part.view(rows, -1) for part in parts]
     weakref.finalize(borrowed[0], _spare_blocks.append, block).atexit = False

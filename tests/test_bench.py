@@ -134,6 +134,7 @@ def test_an_epoch_is_the_same_for_every_model():
     rows = pd.DataFrame(bench_epoch(small_dataset(130), 9, embedding_size=4, hidden_size=3))
     assert rows["model"].tolist() == CONTENDERS
     np.testing.assert_allclose(rows["mean_loss"], rows["mean_loss"][0], atol=1e-4)
+    assert (rows["difference_in_ten_steps"] < 1e-5).all()
     assert (rows["seconds"] > 0).all()
     assert rows["speedup"][0] == 1
 

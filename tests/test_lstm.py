@@ -201,7 +201,7 @@ def test_batches_of_any_size_one_after_another(compiled, monkeypatch):
         for layer.backend in BACKENDS:
             layer.zero_grad()
             outputs, state = layer(table, lengths, rows=rows)
-            with torch.no_grad():  # in between, in the same memory if it were not kept
+            with torch.inference_mode():  # in between, in the same memory if it were not kept
                 layer(torch.randn(batch_size, longest, 20))
             loss_of(outputs, state).backward()
             gradients[layer.backend] = [parameter.grad for parameter in layer.parameters()]
