@@ -40,7 +40,7 @@ from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 EMBEDDING_SIZE = 300
 BATCH_SIZE = 64
 TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
-TIMED = TrainingConfig()
+TIMED = TrainingConfig()  # how a timed step trains
 
 
 # ---- A model's training step and inference ----
@@ -371,7 +371,7 @@ def bench_preparation(
     usual_tokens = f"nltk.word_tokenize{' and WordNetLemmatizer' if lemmas else ''}"
     with tempfile.TemporaryDirectory() as folder:
         vector_file, csv_file = Path(folder) / "vectors.txt", Path(folder) / "reviews.csv"
-        write_vector_file(vector_file, vector_count)
+        _write_vector_file(vector_file, vector_count)
         words = [f"word{i}" for i in range(0, 2 * vector_count, 8)]  # half of them have vectors
         more = reviews.assign(review=reviews["review"] + " And so on.")
         pd.concat([reviews, more]).to_csv(csv_file, index=False)
@@ -529,7 +529,7 @@ def _typical_batches(dataset: ReviewDataset, count: int) -> list[Batch]:
     return [full[(2 * i + 1) * len(full) // (2 * count)] for i in range(count)]
 
 
-def write_vector_file(path: Path, count: int, size: int = EMBEDDING_SIZE) -> None:
+def _write_vector_file(path: Path, count: int, size: int = EMBEDDING_SIZE) -> None:
     """A word2vec text file of `count` made-up vectors, word0 onwards."""
     generator = np.random.default_rng(0)
     with path.open("w", encoding="utf-8") as file:
