@@ -1,4 +1,4 @@
-"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit|bench; see --help."""
+"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit|study|bench (--help)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from lstm_sentiment.bench import (
     bench_compilation,
@@ -19,6 +19,14 @@ from lstm_sentiment.bench import (
     bench_preparation,
     bench_steps,
     machine,
+)
+from lstm_sentiment.configurations import (
+    PRESETS,
+    PRETRAINED,
+    REPORT,
+    Configuration,
+    build_model,
+    prepare,
 )
 from lstm_sentiment.data import (
     DataError,
@@ -31,10 +39,19 @@ from lstm_sentiment.data import (
     read_review_column,
     split_reviews,
 )
-from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
+from lstm_sentiment.embeddings import load_word_vectors
 from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
-from lstm_sentiment.model import POOLINGS, SentimentLSTM
+from lstm_sentiment.model import POOLINGS
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
+from lstm_sentiment.study import (
+    SEARCH_STORAGE,
+    SEEDS,
+    STUDIES,
+    run_baselines,
+    run_search,
+    run_study,
+    summarise_study,
+)
 from lstm_sentiment.text import (
     Vocabulary,
     choose_max_length,
@@ -42,7 +59,7 @@ from lstm_sentiment.text import (
     encode_reviews,
     tokenize_all,
 )
-from lstm_sentiment.training import TrainingConfig, predict_proba, train
+from lstm_sentiment.training import predict_proba, train
 
 KEEP = "head_and_tail"
 BENCH_PARTS = ("steps", "memory", "compilation", "epoch", "growth", "preparation")
@@ -69,56 +86,73 @@ def train_command(options: argparse.Namespace) -> None:
         reviews = reviews[~left_out]
     split = split_reviews(reviews, seed=options.seed)
 
+    configuration = _configuration(options)
     token_lists = {
         name: tokenize_all(part["review"], name) for name, part in split._asdict().items()
     }
-    vocabulary = Vocabulary.from_tokens(token_lists["train"])
-    choice = choose_max_length([len(tokens) for tokens in token_lists["train"]])
-    texts = None
-    if options.vectors == "imdb":
-        texts = [*split.train["review"], *load_unlabelled([*reviews["review"], *held_back])]
-    vectors = load_word_vectors(options.vectors, vocabulary.words, texts)
-    embedding_matrix, coverage = build_embedding_matrix(vocabulary, vectors, options.seed)
-    print(coverage)
-
-    datasets = {
-        name: ReviewDataset(
-            encode_reviews(token_lists[name], vocabulary, choice.max_length, KEEP),
-            encode_labels(part["sentiment"]),
-        )
-        for name, part in split._asdict().items()
-    }
-    torch.manual_seed(options.seed)
-    model = SentimentLSTM(
-        embedding_matrix,
-        options.hidden_size,
-        bidirectional=options.bidirectional,
-        pooling=options.pooling,
-        embedding_dropout=0.5,
-        dropout=0.5,
+    texts = []
+    if configuration.vectors == "imdb":
+        texts = load_unlabelled([*reviews["review"], *held_back])
+    unlabelled = [*token_lists["train"], *tokenize_all(texts, "texts without labels")]
+    prepared = prepare(
+        configuration,
+        token_lists,
+        {name: encode_labels(part["sentiment"]) for name, part in split._asdict().items()},
+        unlabelled if configuration.pretraining else token_lists["train"],
+        unlabelled,
     )
-    config = TrainingConfig(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
+    datasets = prepared.datasets
+    model = build_model(configuration, prepared)
     folder = Path(options.model)
     history = train(
-        model, datasets["train"], datasets["validation"], config, folder / "best_epoch.safetensors"
+        model,
+        datasets["train"],
+        datasets["validation"],
+        configuration.training,
+        folder / "best_epoch.safetensors",
     )
     history.to_csv(folder / "history.csv", index=False)
-    SentimentPredictor(model, vocabulary, choice.max_length, KEEP).save(folder)
+    predictor = SentimentPredictor(
+        model, prepared.vocabulary, prepared.max_length, configuration.keep
+    )
+    predictor.save(folder)
     print(history[history["is_best"]].tail(1).to_string(index=False))
     results = {
         name: evaluate(dataset.labels, predict_proba(model, dataset))
         for name, dataset in datasets.items()
     }
-    data = {**reviews.attrs["loading"], "reviews": len(reviews), "word_vectors": options.vectors}
+    data = {**reviews.attrs["loading"], "reviews": len(reviews)}
+    data["configuration"] = asdict(configuration)
     seconds = {"training": history["seconds"].sum()}
     metrics = {**results, "baselines": {}, "data": data, "seconds": seconds}
     write_metrics(folder / "metrics.json", metrics)
     print(evaluation_table(results).to_string())
+
+
+def _configuration(options: argparse.Namespace) -> Configuration:
+    """The system that --preset and --pretrain name, with what other options change in it."""
+    configuration = PRESETS[options.preset] if options.preset else REPORT
+    if options.pretrain:
+        configuration = PRETRAINED
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    model = {name: given[name] for name in ("hidden_size", "pooling") if name in given}
+    if options.bidirectional:
+        model["bidirectional"] = True
+    settings = ("epochs", "batch_size", "learning_rate", "seed")
+    training = {name: given[name] for name in settings if name in given}
+    fields = {"vectors": options.vectors} if options.vectors else {}
+    return configuration.but(model, training, **fields)
+
+
+def study(options: argparse.Namespace) -> None:
+    """Run experiments that take long, or what is missing of them, into notebooks/results."""
+    if options.name == "baselines":
+        table = summarise_study(run_baselines())
+    elif options.name == "search":
+        table = run_search(options.trials, options.storage)
+    else:
+        table = summarise_study(run_study(options.name, options.seeds))
+    print(table.to_string(float_format="{:.4f}".format))
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -183,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, function) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        summary = function.__doc__
+        command = commands.add_parser(name, help=summary.replace("%", "%%"), description=summary)
         command.set_defaults(run=function)
         if name != "fetch":
             command.add_argument(
@@ -191,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         return command
 
-    vectors_help = "google-news-26k, imdb, a vector file or a gensim.downloader name (%(default)s)"
+    vectors_help = "google-news-26k, imdb, a vector file or a gensim.downloader name (imdb)"
     command = add("fetch", fetch)
     command.add_argument(
         "vectors",
@@ -201,7 +236,6 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add("train", train_command)
-    defaults = TrainingConfig()
     command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")
     command.add_argument(
         "--limit", type=int, default=10_000, help="reviews to draw, 0 for all (%(default)s)"
@@ -211,16 +245,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CSV of reviews that training must not see, if it has them",
     )
-    command.add_argument("--vectors", default="imdb", help=vectors_help)
-    command.add_argument("--epochs", type=int, default=defaults.epochs, help="(%(default)s)")
-    command.add_argument(
-        "--batch-size", type=int, default=defaults.batch_size, help="(%(default)s)"
+    systems = command.add_mutually_exclusive_group()
+    systems.add_argument(
+        "--preset", choices=PRESETS, help="a system by others; other options change it"
     )
-    command.add_argument(
-        "--learning-rate", type=float, default=defaults.learning_rate, help="(%(default)s)"
+    systems.add_argument(
+        "--pretrain",
+        action="store_true",
+        help="start from a language model, trained first on all text at hand (up to two hours)",
     )
-    command.add_argument("--hidden-size", type=int, default=128, help="(%(default)s)")
-    command.add_argument("--pooling", choices=POOLINGS, default=POOLINGS[0], help="(%(default)s)")
+    command.add_argument("--vectors", help=vectors_help)
+    command.add_argument("--epochs", type=int, help=f"({REPORT.training.epochs})")
+    command.add_argument("--batch-size", type=int, help=f"({REPORT.training.batch_size})")
+    command.add_argument("--learning-rate", type=float, help=f"({REPORT.training.learning_rate})")
+    command.add_argument("--hidden-size", type=int, help=f"({REPORT.model['hidden_size']})")
+    command.add_argument("--pooling", choices=POOLINGS, help=f"({POOLINGS[0]})")
     command.add_argument("--bidirectional", action="store_true", help="read from both ends")
     command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
 
@@ -233,6 +272,21 @@ def _parser() -> argparse.ArgumentParser:
     command = add("submit", submit)
     command.add_argument("file", help="CSV with the column review")
     command.add_argument("--output", default="artifacts/predictions.csv", help="(%(default)s)")
+
+    command = commands.add_parser("study", help=study.__doc__, description=study.__doc__)
+    command.set_defaults(run=study)
+    command.add_argument("name", choices=[*STUDIES, "baselines", "search"])
+    command.add_argument(
+        "--seeds", type=int, nargs="+", default=SEEDS, help="each trains once more (0 1 2)"
+    )
+    command.add_argument(
+        "--trials", type=int, default=40, help="of the search, in all (%(default)s)"
+    )
+    command.add_argument(
+        "--storage",
+        default=SEARCH_STORAGE,
+        help="optuna storage URL of the search, which several machines may share (%(default)s)",
+    )
 
     command = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     command.set_defaults(run=bench)

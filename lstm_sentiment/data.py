@@ -28,6 +28,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
@@ -518,6 +520,74 @@ def _check_loss(
     )
 
 
+# ---- Copies and near duplicates ----
+
+SHINGLE_WORDS = 5
+# Of 75,000 IMDB reviews 81 pairs reach 0.5: a review edited, reused for another film, or quoted in
+# full by an answer to it. Below, more and more pairs share no more than a paragraph of boilerplate.
+NEAR_DUPLICATE_SIMILARITY = 0.5
+ROWS_AT_A_TIME = 512  # texts compared with all others at once; bounds the memory
+
+
+def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
+    """Positions in `texts`, grouped: copies and near duplicates together, every other one alone.
+
+    Copies have the same `normalised_text`. Near duplicates have a resemblance (Broder, 1997) of at
+    least 0.5: of all runs of five words (shingles) that occur in one or the other, at least half
+    occur in both. A text of fewer than five words has no near duplicates. Whatever is near to one
+    text of a group belongs to the group. Groups, and the positions in each, are in the order of
+    `texts`.
+    """
+    copies = defaultdict(list)
+    bar = tqdm(texts, desc="comparing reviews", unit=" reviews", delay=1)
+    for position, text in enumerate(bar):
+        copies[normalised_text(text) or text].append(position)
+    groups = defaultdict(list)
+    for label, positions in zip(_similarity_labels(list(copies)), copies.values(), strict=True):
+        groups[label] += positions
+    return [sorted(group) for group in groups.values()]
+
+
+def _similarity_labels(texts: Sequence[str]) -> list[int]:
+    """The number of its group for each of some different normalised texts."""
+    if not texts:
+        return []
+    shingles = [_shingle_hashes(text) for text in texts]
+    sizes = np.array([len(hashes) for hashes in shingles])
+    different, columns = np.unique(np.concatenate(shingles), return_inverse=True)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    occurs = csr_array(
+        (np.ones(len(columns), dtype=np.int32), columns, starts), (len(texts), len(different))
+    )
+    # Resembling texts have half of their shingles in common, and most texts have fewer than that
+    # in common with all others taken together. Without those, others lack partners too, and so on.
+    rows = np.arange(len(texts))
+    while True:
+        occurs = occurs[:, np.bincount(occurs.indices, minlength=occurs.shape[1]) > 1]
+        may_resemble = np.diff(occurs.indptr) >= NEAR_DUPLICATE_SIMILARITY * sizes[rows]
+        if may_resemble.all():
+            break
+        occurs, rows = occurs[may_resemble], rows[may_resemble]
+    labels = np.arange(len(texts))
+    for start in range(0, len(rows), ROWS_AT_A_TIME):
+        in_both = (occurs[start : start + ROWS_AT_A_TIME] @ occurs.T).tocoo()
+        first, second = rows[in_both.row + start], rows[in_both.col]
+        in_either = sizes[first] + sizes[second] - in_both.data
+        near = in_both.data >= NEAR_DUPLICATE_SIMILARITY * in_either
+        ends = labels[first[near]], labels[second[near]]
+        links = coo_array((np.ones(len(ends[0])), ends), (len(texts), len(texts)))
+        labels = connected_components(links, directed=False)[1][labels]
+    return labels.tolist()
+
+
+def _shingle_hashes(text: str) -> np.ndarray:
+    """Hashes of the different runs of five words; at 64 bits no two runs share one by chance."""
+    words = text.split()
+    runs = zip(*(words[offset:] for offset in range(SHINGLE_WORDS)), strict=False)
+    hashes = set(map(hash, runs))
+    return np.fromiter(hashes, dtype=np.int64, count=len(hashes))
+
+
 # ---- Splitting ----
 
 
@@ -554,9 +624,10 @@ def split_reviews(
 ) -> Split:
     """Split at random into train, validation and test, each with the classes in proportion.
 
-    Reviews with the same `normalised_text` go to the same part: a copy of a training review in
-    the test part would reward memory. Such copies are dealt first, to the part with most room,
-    then the other reviews fill each part to its exact size. The index is kept.
+    Copies and near duplicates (see `near_duplicate_groups`) go to the same part: a copy of a
+    training review in the test part would reward memory. Such groups are dealt first, the largest
+    before others, to the part with most room; then the other reviews fill each part to its exact
+    size. The index is kept.
 
     Args:
         reviews: columns `review` and `sentiment`.
@@ -572,7 +643,9 @@ def split_reviews(
     classes = (reviews["sentiment"] == "positive").to_numpy().astype(int)
     room = _part_sizes(np.bincount(classes, minlength=2), fractions)
     parts: list[list[int]] = [[], [], []]
-    for group in _copies_first(reviews["review"], rng):
+    groups = near_duplicate_groups(reviews["review"])
+    shuffled = (groups[number] for number in rng.permutation(len(groups)))
+    for group in sorted(shuffled, key=len, reverse=True):
         part = int(np.argmax(room[classes[group[0]]]))
         parts[part] += group
         for position in group:
@@ -594,16 +667,6 @@ def _part_sizes(class_sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     total = np.round(class_sizes.sum() * ends)
     negative = np.round(class_sizes[0] * ends)
     return np.diff(np.stack([negative, total - negative]), axis=1, prepend=0).astype(int)
-
-
-def _copies_first(texts: Iterable[str], rng: np.random.Generator) -> list[list[int]]:
-    """Positions grouped by normalised text, in random order, larger groups before smaller."""
-    groups = defaultdict(list)
-    bar = tqdm(texts, desc="comparing reviews", unit=" reviews", delay=1)
-    for position, text in enumerate(bar):
-        groups[normalised_text(text) or text].append(position)
-    groups = list(groups.values())
-    return sorted((groups[i] for i in rng.permutation(len(groups))), key=len, reverse=True)
 
 
 def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:

@@ -450,7 +450,7 @@ def train_word_vectors(
         "sg": 1,
         "sample": FREQUENT_WORD_SHARE,
     }
-    path = data_folder() / f"word2vec-{_training_key(token_lists, settings)}.safetensors"
+    path = data_folder() / f"word2vec-{training_key(token_lists, settings)}.safetensors"
     if cache and path.is_file():
         try:
             return _read_cached_vectors(path)
@@ -473,8 +473,8 @@ def train_word_vectors(
     return vectors
 
 
-def _training_key(token_lists: Sequence[Sequence[str]], settings: dict[str, float]) -> str:
-    """A name for the vectors that these texts and settings give with this gensim."""
+def training_key(token_lists: Sequence[Sequence[str]], settings: dict) -> str:
+    """A name for what these texts and settings give, with this gensim."""
     digest = hashlib.sha256(json.dumps([gensim.__version__, settings]).encode())
     for tokens in token_lists:
         digest.update(" ".join(tokens).encode() + b"\n")

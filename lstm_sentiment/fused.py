@@ -125,7 +125,7 @@ class _FusedLSTM(torch.autograd.Function):
         weight_r = 2 * scaled[:, :hidden_size]  # it is r = h / 2 that meets it
         weight_x = scaled[:, hidden_size:].contiguous()
 
-        projected = _linear(table, weight_x, bias * doubled_s)  # (U, 4H)
+        projected = linear(table, weight_x, bias * doubled_s)  # (U, 4H)
         rows_read = torch.arange(len(table), device=table.device) if rows is None else rows
         r, k = h0 / 2, 2 * c0
         n_rows = sum(sizes) if keep else batch_size
@@ -169,8 +169,8 @@ class _FusedLSTM(torch.autograd.Function):
 
         d_table = None
         if ctx.needs_input_grad[0]:
-            d_table = _linear(d_projected, (weight_x * factors).t().contiguous())
-        d_weight_r, d_weight_x = _weight_gradient(da, r_read), _weight_gradient(d_projected, table)
+            d_table = linear(d_projected, (weight_x * factors).t().contiguous())
+        d_weight_r, d_weight_x = weight_gradient(da, r_read), weight_gradient(d_projected, table)
         factors *= doubled_s[:, None]
         d_weight = torch.cat([2 * d_weight_r, d_weight_x], dim=1) * factors
         d_bias = d_projected.sum(0) * factors[:, 0]
@@ -202,7 +202,7 @@ def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
     return borrowed
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (n, K) -> x W^T + b for a weight (M, K).
 
     In float32 on a CPU it goes through oneDNN; at the sizes used here that takes half the time of
@@ -211,16 +211,16 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _has_onednn(x):
         return nn.functional.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK_ROWS)
-    linear = torch.ops.mkldnn._linear_pointwise
-    results = [linear(block, packed, bias, "none", [], "") for block in _blocks(x)]
+    product = torch.ops.mkldnn._linear_pointwise
+    results = [product(block, packed, bias, "none", [], "") for block in _blocks(x)]
     return torch.cat(results)[: len(x)]
 
 
-def _weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
+def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
     """(n, M), (n, K) -> (M, K): d_output^T x.
 
     Where there is oneDNN, as the weight gradient of a 1x1 convolution, which leads there (see
-    `_linear`) and takes half the time.
+    `linear`) and takes half the time.
     """
     if not _has_onednn(x):
         return d_output.t() @ x

@@ -3,7 +3,8 @@
 `LSTMCell` is the equations; `LSTMLayer` takes right-padded sequences with their lengths and returns
 every hidden state and the last valid one. The layer runs its cells one step at a time
 (`backend="reference"`) or hands their parameters to `fused_lstm` (`backend="fused"`), with equal
-results, and exchanges weights with `torch.nn.LSTM` both ways.
+results, and exchanges weights with `torch.nn.LSTM` both ways. `GRUCell` and `RNNCell`, one step at
+a time, run in the same layer, for comparison.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ class LSTMCell(nn.Module):
 
     def reset_parameters(self) -> None:
         for gate in (self.forget_gate, self.input_gate, self.candidate, self.output_gate):
-            nn.init.orthogonal_(gate.weight[:, : self.hidden_size])
-            nn.init.xavier_uniform_(gate.weight[:, self.hidden_size :])
-            nn.init.zeros_(gate.bias)
+            _initialise(gate, self.hidden_size)
         nn.init.ones_(self.forget_gate.bias)
 
     def forward(self, x: Tensor, state: State) -> State:
@@ -57,8 +56,82 @@ class LSTMCell(nn.Module):
         return h, c
 
 
+class GRUCell(nn.Module):
+    """One step of a gated recurrent unit (Cho et al. 2014), in the form of `torch.nn.GRU`.
+
+    It has one state, which takes both places of (h, c): h is what the gates read, c what is carried
+    on. The two differ only where recurrent dropout acts, which thins out what the gates read and,
+    as in an LSTM, spares what is remembered.
+
+    Args:
+        input_size: D, size of the input x.
+        hidden_size: H, size of the state.
+
+    Weights start as in `LSTMCell`, biases at 0. The reset gate acts on the product of weights and
+    h, as in `nn.GRU`; in the paper it acts on h.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.reset_gate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.update_gate = nn.Linear(hidden_size + input_size, hidden_size)
+        self.candidate_hidden = nn.Linear(hidden_size, hidden_size)
+        self.candidate_input = nn.Linear(input_size, hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for linear in (self.reset_gate, self.update_gate, self.candidate_hidden):
+            _initialise(linear, self.hidden_size)
+        _initialise(self.candidate_input, 0)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        """x (B, D) and state (h, c), each (B, H), to the next (h, h)."""
+        h, c = state
+        hx = torch.cat([h, x], dim=1)  # (B, H + D)
+        r = torch.sigmoid(self.reset_gate(hx))  # r = sigma(W_r [h, x] + b_r)
+        z = torch.sigmoid(self.update_gate(hx))  # z = sigma(W_z [h, x] + b_z)
+        # n = tanh(W_n x + b_n + r * (U_n h + d_n))
+        n = torch.tanh(self.candidate_input(x) + r * self.candidate_hidden(h))
+        h = (1 - z) * n + z * c  # h' = (1 - z) * n + z * h
+        return h, h
+
+
+class RNNCell(nn.Module):
+    """One step of a plain recurrent network (Elman 1990): h' = tanh(W [h, x] + b).
+
+    Like a GRU it has one state, which takes both places of (h, c); it reads h only.
+
+    Args:
+        input_size: D, size of the input x.
+        hidden_size: H, size of the state.
+
+    Weights start as in `LSTMCell`, the bias at 0.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.linear = nn.Linear(hidden_size + input_size, hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _initialise(self.linear, self.hidden_size)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        """x (B, D) and state (h, c), each (B, H), to the next (h, h)."""
+        h, _ = state
+        h = torch.tanh(self.linear(torch.cat([h, x], dim=1)))  # h' = tanh(W [h, x] + b)
+        return h, h
+
+
+CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
+
+
 class LSTMLayer(nn.Module):
-    """One or several `LSTMCell`s run over the time dimension of right-padded sequences.
+    """One or several cells run over the time dimension of right-padded sequences.
 
     Args:
         input_size: D.
@@ -69,6 +142,7 @@ class LSTMLayer(nn.Module):
         recurrent_dropout: share of the previous hidden state dropped, in training; one mask per
             sequence, the same at every step (Gal & Ghahramani 2016).
         backend: "fused" (fast) or "reference" (the cells, one step at a time); may be set later.
+        cell: "lstm", "gru" or "rnn"; the last two run one step at a time with either backend.
 
     Example:
         >>> lstm = LSTMLayer(input_size=50, hidden_size=32)
@@ -86,6 +160,7 @@ class LSTMLayer(nn.Module):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         backend: str = "fused",
+        cell: str = "lstm",
     ):
         super().__init__()
         for name, size in [
@@ -100,6 +175,8 @@ class LSTMLayer(nn.Module):
                 raise ValueError(f"{name} is {share}; it must be at least 0 and below 1")
         if backend not in _BACKENDS:
             raise ValueError(f"backend is {backend!r}; it must be one of {sorted(_BACKENDS)}")
+        if cell not in CELLS:
+            raise ValueError(f"cell is {cell!r}; it must be one of {sorted(CELLS)}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -107,10 +184,11 @@ class LSTMLayer(nn.Module):
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.backend = backend
+        self.cell = cell
         directions = 2 if bidirectional else 1
         # In the order of torch.nn.LSTM's states: layer 0 forward, layer 0 backward, layer 1 ...
         self.cells = nn.ModuleList(
-            LSTMCell(input_size if layer == 0 else directions * hidden_size, hidden_size)
+            CELLS[cell](input_size if layer == 0 else directions * hidden_size, hidden_size)
             for layer in range(num_layers)
             for _ in range(directions)
         )
@@ -129,7 +207,8 @@ class LSTMLayer(nn.Module):
             x: (B, T, D) inputs; or, with `rows`, a table (U, D) of the distinct ones.
             lengths: (B,) valid steps of each sequence, 1 to T; all T where None. What stands after
                 a sequence's length has no influence.
-            state: initial (h, c), each (num_layers * directions, B, H); zeros where None.
+            state: initial (h, c), each (num_layers * directions, B, H); zeros where None. A GRU or
+                RNN has one state: (h, h).
             rows: (B, T) row of the table that each step reads. A word that occurs often in a batch
                 is then projected only once.
             need_outputs: False spares the time to lay out the hidden states of every step.
@@ -138,7 +217,8 @@ class LSTMLayer(nn.Module):
             outputs: (B, T, H), (B, T, 2H) if bidirectional: the last layer's hidden states, zero
                 after a sequence's length; None if not needed.
             (h_n, c_n): each (num_layers * directions, B, H), the states after each sequence's last
-                valid step (for the backward direction, after its first).
+                valid step (for the backward direction, after its first). Of a GRU or RNN they
+                are equal.
 
         Raises:
             ValueError: if a shape, dtype or length does not fit; the message names the argument.
@@ -149,7 +229,7 @@ class LSTMLayer(nn.Module):
         steps = PackedSteps.from_lengths(lengths, padded_length)
         h, c = h[:, steps.order], c[:, steps.order]
         packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
-        run = _BACKENDS[self.backend]
+        run = _BACKENDS[self.backend] if self.cell == "lstm" else _run_reference
 
         last_h, last_c = [], []
         directions = 2 if self.bidirectional else 1
@@ -236,6 +316,10 @@ class LSTMLayer(nn.Module):
                 raise ValueError(
                     f"the initial state's {name} has shape {tuple(part.shape)}; it must be {shape}"
                 )
+        if self.cell != "lstm" and not torch.equal(*state):
+            raise ValueError(
+                f"the initial state's h and c differ; a {self.cell} has one state, give it as both"
+            )
         return state
 
     def _hidden_mask(self, h: Tensor) -> Tensor | None:
@@ -285,8 +369,11 @@ class LSTMLayer(nn.Module):
         """A batch-first `torch.nn.LSTM` with a copy of this layer's weights.
 
         Raises:
-            ValueError: if the layer has recurrent dropout, which `nn.LSTM` does not know.
+            ValueError: if the layer has other cells or recurrent dropout, which `nn.LSTM` does not
+                know.
         """
+        if self.cell != "lstm":
+            raise ValueError(f"cell is {self.cell!r}; only 'lstm' can become an nn.LSTM")
         if self.recurrent_dropout:
             raise ValueError(
                 f"recurrent_dropout is {self.recurrent_dropout}; nn.LSTM has none, set it to 0"
@@ -315,13 +402,20 @@ class LSTMLayer(nn.Module):
         return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
 
 
+def _initialise(linear: nn.Linear, n_recurrent: int) -> None:
+    """Orthogonal weights for the first `n_recurrent` inputs, Glorot's for the others, bias 0."""
+    nn.init.orthogonal_(linear.weight[:, :n_recurrent])
+    nn.init.xavier_uniform_(linear.weight[:, n_recurrent:])
+    nn.init.zeros_(linear.bias)
+
+
 def _torch_gates(cell: LSTMCell) -> list[nn.Linear]:
     """The gates in the order in which nn.LSTM stacks them."""
     return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
 
 
 def _run_reference(
-    cell: LSTMCell,
+    cell: LSTMCell | GRUCell | RNNCell,
     table: Tensor,
     rows: Tensor | None,
     state: State,
@@ -334,8 +428,9 @@ def _run_reference(
     hidden, ended = [], []
     for x in (table if rows is None else table[rows]).split(sizes):
         n = len(x)
-        ended.append((h[n:], c[n:]))  # the sequences whose last step was the one before
-        h, c = h[:n], c[:n]
+        if n < len(h):  # the others' last step was the one before
+            ended.append((h[n:], c[n:]))
+            h, c = h[:n], c[:n]
         h, c = cell(x, (h if hidden_mask is None else h * hidden_mask[:n], c))
         hidden.append(h)
     h_n, c_n = (torch.cat(parts) for parts in zip((h, c), *reversed(ended), strict=True))

@@ -28,9 +28,12 @@ class SentimentLSTM(nn.Module):
         embedding_dropout: share of the components of each distinct word's vector dropped, in
             training; a word loses the same ones wherever it occurs in the batch, so each distinct
             word is projected only once.
+        spatial_dropout: share of the dimensions of the word vectors dropped, in training; a review
+            loses the same ones at every step (Gal & Ghahramani 2016), so every step is projected.
         recurrent_dropout: see `LSTMLayer`.
         dropout: share of the pooled vector (and of the states between layers) dropped, in training.
         freeze_embedding: keep the word vectors as given instead of fine-tuning them.
+        cell: see `LSTMLayer`.
         backend: see `LSTMLayer`.
 
     Raises:
@@ -45,9 +48,11 @@ class SentimentLSTM(nn.Module):
         bidirectional: bool = False,
         pooling: str = "last",
         embedding_dropout: float = 0.0,
+        spatial_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         dropout: float = 0.0,
         freeze_embedding: bool = False,
+        cell: str = "lstm",
         backend: str = "fused",
     ):
         super().__init__()
@@ -58,9 +63,11 @@ class SentimentLSTM(nn.Module):
             "bidirectional": bidirectional,
             "pooling": pooling,
             "embedding_dropout": embedding_dropout,
+            "spatial_dropout": spatial_dropout,
             "recurrent_dropout": recurrent_dropout,
             "dropout": dropout,
             "freeze_embedding": freeze_embedding,
+            "cell": cell,
         }
         weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
         if weights.dim() != 2 or weights[0].any():
@@ -75,6 +82,7 @@ class SentimentLSTM(nn.Module):
             weights.clone(), freeze=freeze_embedding, padding_idx=0
         )
         self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.spatial_dropout = nn.Dropout1d(spatial_dropout)
         self.lstm = LSTMLayer(
             weights.shape[1],
             hidden_size,
@@ -83,6 +91,7 @@ class SentimentLSTM(nn.Module):
             dropout,
             recurrent_dropout,
             backend,
+            cell=cell,
         )
         directions = 2 if bidirectional else 1
         parts = 1 if pooling == "last" else 2
@@ -93,6 +102,9 @@ class SentimentLSTM(nn.Module):
         """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
+        if self.training and self.spatial_dropout.p:
+            spread = vectors[rows].transpose(1, 2)  # (B, D, T)
+            return self.classify(self.spatial_dropout(spread).transpose(1, 2), lengths)
         return self.classify(vectors, lengths, rows)
 
     def classify(self, vectors: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -25,6 +25,8 @@ from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu
 
+from lstm_sentiment.evaluation import expected_calibration_error, reliability_curve
+
 FIGURE_WIDTH = 8.0  # inches; at 110 dots per inch the width of a notebook's output
 TITLE_WIDTH = 78  # characters of the title that surely fit on a line
 FIGURE_STYLE = {
@@ -385,6 +387,37 @@ def probability_histogram(labels: ArrayLike, probabilities: ArrayLike) -> Figure
         f"{sure.mean():.0%} of the reviews get a probability below 0.1 or above 0.9; "
         f"{(sure & wrong).sum()} of the {wrong.sum()} errors are among them",
     )
+    return figure
+
+
+@in_report_style
+def reliability_plot(labels: ArrayLike, probabilities: Mapping[str, ArrayLike]) -> Figure:
+    """How often reviews are positive at each predicted probability, for one or several models.
+
+    labels: (n,); probabilities: name -> (n,), such as before and after temperature scaling.
+    """
+    figure, axes = _new_figure(4.2)
+    axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.5, label="calibrated")
+    errors = {}
+    for series, (name, predictions) in enumerate(probabilities.items()):
+        colour, marker = SERIES_LOOKS[series]
+        curve = reliability_curve(labels, predictions)
+        errors[name] = f"{expected_calibration_error(labels, predictions):.3f}"
+        observed = curve["observed"]
+        axes.errorbar(
+            curve["predicted"], observed, [observed - curve["low"], curve["high"] - observed],
+            color=colour, marker=marker, ls=("-", "--")[series % 2], lw=1.4, elinewidth=1,
+            capsize=3, label=f"{name}: ECE {errors[name]}",
+        )  # fmt: skip
+    axes.set(
+        xlabel="mean predicted probability of positive",
+        ylabel="positive reviews (95% interval)",
+        xlim=(-0.02, 1.02),
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend_below(axes)
+    listed = ", ".join(f"{error} {name}" for name, error in errors.items())
+    _title(figure, f"Mean distance from calibration (ECE): {listed}")
     return figure
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from lstm_sentiment.data import ReviewDataset, make_loader, replacing
@@ -33,8 +34,14 @@ class TrainingConfig:
 
     epochs: passes over the training reviews.
     batch_size: reviews per step.
-    learning_rate: Adam's highest; it rises to it and falls to zero, see `one_cycle`.
+    learning_rate: Adam's highest.
+    schedule: "one_cycle", it rises to it and falls to zero, see `one_cycle`; or "constant".
     embedding_rate_factor: word vectors that are fine-tuned learn at this multiple of it.
+    recurrent_rate_factor: the LSTM learns at this multiple of it.
+    label_smoothing: the labels 0 and 1 become half of this and 1 minus half of it (Szegedy et al.
+        2016).
+    averaging_decay: what is validated and kept are averages of the weights over the steps, in which
+        a step counts this much less than the next (Polyak & Juditsky 1992); 0: the weights.
     clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
     seed: of the order of reviews and of dropout.
     """
@@ -42,14 +49,30 @@ class TrainingConfig:
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 2e-3
+    schedule: str = "one_cycle"
     embedding_rate_factor: float = 0.05
+    recurrent_rate_factor: float = 1.0
+    label_smoothing: float = 0.0
+    averaging_decay: float = 0.0
     clip_norm: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "embedding_rate_factor", "clip_norm"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "embedding_rate_factor",
+            "recurrent_rate_factor",
+            "clip_norm",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("label_smoothing", "averaging_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
+        if self.schedule not in ("one_cycle", "constant"):
+            raise ValueError(f"schedule is {self.schedule!r}; it must be 'one_cycle' or 'constant'")
 
 
 def pick_device() -> torch.device:
@@ -84,13 +107,14 @@ def train(
     config: TrainingConfig,
     checkpoint: str | Path = "artifacts/best_epoch.safetensors",
     device: torch.device | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place and leave it as it was after its best epoch.
 
-    The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015), with the
-    learning rate along `one_cycle`. After each epoch the model is scored on the validation set;
-    whenever its accuracy is higher than ever before (ties: when the loss is lower), its weights
-    are written to `checkpoint`, and at the end they are read back from there.
+    The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015). After each
+    epoch the model, or the average of its weights, is scored on the validation set; whenever its
+    accuracy is higher than ever before (ties: when the loss is lower), its weights are written to
+    `checkpoint`, and at the end they are read back from there.
 
     Args:
         model: the network; it is moved to the device.
@@ -98,6 +122,7 @@ def train(
         config: how to train.
         checkpoint: file for the best epoch's weights.
         device: where to compute; `pick_device()` where None.
+        on_epoch: called with each row of the history as soon as it is known.
 
     Returns:
         One row per epoch: epoch, train_loss and train_accuracy (means over the epoch's batches,
@@ -112,45 +137,64 @@ def train(
     torch.manual_seed(config.seed)
     loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
     optimizer = make_optimizer(model, config)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * len(loader)))
+    scheduler = make_scheduler(optimizer, config, len(loader))
+    averaged = None
+    if config.averaging_decay:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging_decay))
+    kept = model if averaged is None else averaged.module
     rows = []
     best = (-math.inf, -math.inf)
     with tqdm(range(1, config.epochs + 1), desc="training", unit="epoch") as epochs:
         for epoch in epochs:
             start = time.perf_counter()
             loader.batch_sampler.set_epoch(epoch)
-            row = {"epoch": epoch, **_train_epoch(model, loader, optimizer, scheduler, config)}
-            row |= score(model, validation_set)
+            row = {
+                "epoch": epoch,
+                **_train_epoch(model, loader, optimizer, scheduler, config, averaged),
+            }
+            row |= score(kept, validation_set)
             row["seconds"] = time.perf_counter() - start
             candidate = (row["validation_accuracy"], -row["validation_loss"])
             row["is_best"] = candidate > best
             if row["is_best"]:
                 best = candidate
-                save_weights(model, checkpoint)
+                save_weights(kept, checkpoint)
             rows.append(row)
             epochs.set_postfix(
                 loss=f"{row['train_loss']:.3f}", validation=f"{row['validation_accuracy']:.3f}"
             )
+            if on_epoch is not None:
+                on_epoch(row)
     model.load_state_dict(load_file(checkpoint, device=str(device)))
     return pd.DataFrame(rows)
 
 
 def make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with a rate of its own for the word vectors, where they are trained."""
-    word_vectors = list(model.embedding.parameters())
-    others = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if not name.startswith("embedding.")
+    """Adam with rates of their own for the word vectors, where they are trained, and the LSTM."""
+    word_vectors = model.embedding.weight
+    groups = [
+        {"params": model.output.parameters(), "lr": config.learning_rate},
+        {
+            "params": model.lstm.parameters(),
+            "lr": config.recurrent_rate_factor * config.learning_rate,
+        },
     ]
-    groups = [{"params": others, "lr": config.learning_rate}]
-    if word_vectors[0].requires_grad:
+    if word_vectors.requires_grad:
         rate = config.embedding_rate_factor * config.learning_rate
-        groups.append({"params": word_vectors, "lr": rate})
-    return torch.optim.Adam(groups, fused=word_vectors[0].device.type in ("cpu", "cuda"))
+        groups.append({"params": [word_vectors], "lr": rate})
+    return torch.optim.Adam(groups, fused=word_vectors.device.type in ("cpu", "cuda"))
 
 
-def _train_epoch(model, loader, optimizer, scheduler, config) -> dict[str, float]:
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The factor on all learning rates, step by step, that `config.schedule` names."""
+    if config.schedule == "constant":
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * steps_per_epoch))
+
+
+def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[str, float]:
     """One pass over the training reviews; mean loss and accuracy over it."""
     model.train()
     loss_function = nn.BCEWithLogitsLoss()
@@ -159,7 +203,8 @@ def _train_epoch(model, loader, optimizer, scheduler, config) -> dict[str, float
     for batch in loader:
         labels = batch.labels.to(device)
         logits = model(batch.token_ids.to(device), batch.lengths)  # (B,)
-        loss = loss_function(logits, labels)
+        smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+        loss = loss_function(logits, smoothed)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the training loss became {loss.item()}; the learning rate "
@@ -170,6 +215,8 @@ def _train_epoch(model, loader, optimizer, scheduler, config) -> dict[str, float
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         scheduler.step()
+        if averaged is not None:
+            averaged.update_parameters(model)
         total_loss += loss.item() * len(labels)
         correct += int(((logits > 0) == (labels > 0.5)).sum())
     reviews = len(loader.dataset)
@@ -205,13 +252,49 @@ def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
     return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
 
 
-def save_weights(model: nn.Module, path: str | Path) -> None:
+def save_weights(
+    model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write the weights of `model` as safetensors, whole or not at all."""
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     with replacing(Path(path)) as part:
-        save_file(weights, part)
+        save_file(weights, part, metadata)
+
+
+def write_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    rows: list[dict],
+) -> None:
+    """Keep all that the next epoch depends on, with the history so far: whole or not at all."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "random": torch.get_rng_state(),
+        "rows": rows,
+    }
+    with replacing(path) as part:
+        torch.save(state, part)
+
+
+def read_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> list[dict]:
+    """Set everything as it was when `write_checkpoint` was called; the history until then."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    torch.set_rng_state(state["random"])
+    return state["rows"]
 
 
 def run_trial(
@@ -219,10 +302,12 @@ def run_trial(
     training_set: ReviewDataset,
     validation_set: ReviewDataset,
     config: TrainingConfig,
+    on_epoch: Callable[[dict], None] | None = None,
 ) -> dict[str, float]:
     """Train `model`; `validation_accuracy`, `validation_loss`, `best_epoch` and `seconds` of it."""
     with tempfile.TemporaryDirectory() as folder:
-        history = train(model, training_set, validation_set, config, Path(folder) / "best")
+        checkpoint = Path(folder) / "best"
+        history = train(model, training_set, validation_set, config, checkpoint, on_epoch=on_epoch)
     best = history[history["is_best"]].iloc[-1]
     return {
         "validation_accuracy": best["validation_accuracy"],

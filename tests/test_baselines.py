@@ -1,4 +1,4 @@
-"""The bag-of-words baseline reads negation and the LSTM's tokens; nn.LSTM can stand in for ours."""
+"""What ignores word order reads negation and the LSTM's tokens; nn.LSTM can stand in for ours."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from lstm_sentiment.baselines import (
+    LogCountRatio,
     TorchLSTM,
+    averaged_word_vectors,
     differences_from_torch,
+    mean_word_vectors,
+    nb_weighted_bigrams,
     tfidf_logistic_regression,
     with_torch_lstm,
 )
-from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.data import DataError, ReviewDataset, make_loader
+from lstm_sentiment.embeddings import as_keyed_vectors
 from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import SentimentLSTM
 
@@ -22,9 +28,13 @@ TEXTS = ["a good film", "a bad film", "it isn't good", "it isn't bad"] * 5
 LABELS = np.array([1, 0, 0, 1] * 5)
 
 
-def test_word_pairs_tell_good_from_not_good():
+BAGS_OF_WORDS = [tfidf_logistic_regression, nb_weighted_bigrams]
+
+
+@pytest.mark.parametrize("fit", BAGS_OF_WORDS)
+def test_word_pairs_tell_good_from_not_good(fit):
     # No weighting of single words can do this: "good" and "not" each occur equally in both classes.
-    model = tfidf_logistic_regression(TEXTS, LABELS)
+    model = fit(TEXTS, LABELS)
     assert model.predict(["good film", "bad film", "it is not good", "not bad"]).tolist() == [
         1,
         0,
@@ -33,21 +43,87 @@ def test_word_pairs_tell_good_from_not_good():
     ]
 
 
-def test_probabilities_are_of_the_positive_class():
-    model = tfidf_logistic_regression(TEXTS, LABELS.astype(np.float32))
+@pytest.mark.parametrize("fit", BAGS_OF_WORDS)
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_probabilities_are_of_the_positive_class(fit, order):
+    model = fit(TEXTS[order], LABELS[order].astype(np.float32))
     positive, negative = model.predict_proba(["a good film", "a bad film"])[:, 1]
     assert negative < 0.5 < positive
 
 
-def test_tokens_are_those_of_the_package_tokenizer():
-    model = tfidf_logistic_regression(["<br />Didn't WORK"] * 2 + ["fine"] * 2, [0, 0, 1, 1])
+@pytest.mark.parametrize("fit", BAGS_OF_WORDS)
+def test_unseen_words_change_nothing(fit):
+    model = fit(TEXTS, LABELS)
+    for text in ("a good film", ""):
+        with_unseen, without = model.predict_proba([f"{text} zzz qqq", text])
+        assert with_unseen.tolist() == without.tolist()
+
+
+@pytest.mark.parametrize("fit", BAGS_OF_WORDS)
+def test_tokens_are_those_of_the_package_tokenizer(fit):
+    model = fit(["<br />Didn't WORK"] * 2 + ["fine"] * 2, [0, 0, 1, 1])
     expected = ["did", "did not", "fine", "not", "not work", "work"]
     assert model[0].get_feature_names_out().tolist() == expected
 
 
-def test_words_seen_once_carry_no_weight():
-    model = tfidf_logistic_regression([*TEXTS, "a unique film"], [*LABELS, 1])
+@pytest.mark.parametrize("fit", BAGS_OF_WORDS)
+def test_words_seen_once_carry_no_weight(fit):
+    model = fit([*TEXTS, "a unique film"], [*LABELS, 1])
     assert "unique" not in model[0].vocabulary_
+
+
+# Columns: good, film, bad. Positive reviews: "good film", "good". Negative: "bad film", "bad".
+COUNTS = sparse.csr_matrix([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 1]])
+
+
+def test_log_count_ratio_by_hand():
+    weigh = LogCountRatio().fit(COUNTS, [1, 1, 0, 0])
+    # Smoothed counts are 3, 2, 1 in positive reviews and 1, 2, 3 in negative ones, 6 in each.
+    expected = np.log([3 / 1, 2 / 2, 1 / 3])
+    np.testing.assert_allclose(weigh.log_ratio_, expected)
+    np.testing.assert_allclose(weigh.transform(COUNTS).toarray(), COUNTS.toarray() * expected)
+
+
+def test_log_count_ratio_allows_for_classes_of_unequal_length():
+    ratio = LogCountRatio().fit(COUNTS, [1, 0, 0, 0]).log_ratio_
+    # Positive: (1, 1, 0) and negative: (1, 1, 2), each + 1.
+    np.testing.assert_allclose(ratio, np.log([2 / 5, 2 / 5, 1 / 5]) - np.log([2 / 7, 2 / 7, 3 / 7]))
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1, 1], [1, 1, 2, 2], [0, 1, 2, 2]])
+def test_labels_other_than_0_and_1_are_refused(labels):
+    with pytest.raises(ValueError, match="labels must be 0 and 1, both, got"):
+        LogCountRatio().fit(COUNTS, labels)
+
+
+VECTORS = as_keyed_vectors(
+    ["good", "fine", "bad", "film"],
+    np.array([[2, 0, 1], [1, 1, 0], [-2, 0, 1], [0, 4, 0]], dtype=np.float32),
+)
+
+
+def test_mean_word_vectors_counts_known_words_as_often_as_they_occur():
+    means = mean_word_vectors([["good", "good", "zzz", "film"], ["zzz"], []], VECTORS)
+    np.testing.assert_allclose(means, [[4 / 3, 4 / 3, 2 / 3], [0, 0, 0], [0, 0, 0]], rtol=1e-6)
+
+
+def test_averaged_word_vectors_tell_words_by_their_vectors():
+    token_lists = [["a", "good", "film"], ["a", "bad", "film"], ["good"], ["bad"]] * 5
+    model = averaged_word_vectors(token_lists, [1, 0, 1, 0] * 5, VECTORS)
+    unseen, negative = model.predict_proba([["fine"], ["bad"]])[:, 1]
+    assert negative < 0.5 < unseen
+    with_unknown, without = model.predict_proba([["bad", "zzz"], ["bad"]])
+    assert with_unknown.tolist() == without.tolist()
+    none_known, empty = model.predict_proba([["zzz"], []])
+    assert none_known.tolist() == empty.tolist()
+
+
+def test_texts_that_the_vectors_cannot_read_are_refused():
+    with pytest.raises(DataError, match="no word of token_lists has a vector"):
+        averaged_word_vectors([["gut"], ["schlecht"]], [1, 0], VECTORS)
+    model = averaged_word_vectors([["good"], ["bad"]], [1, 0], VECTORS)
+    with pytest.raises(ValueError, match="got strings; tokenize them first"):
+        model.predict_proba(["a good film"])
 
 
 def small_model(**options) -> SentimentLSTM:

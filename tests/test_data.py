@@ -29,6 +29,7 @@ from lstm_sentiment.data import (
     load_reviews,
     load_unlabelled,
     make_loader,
+    near_duplicate_groups,
     normalised_text,
     read_review_column,
     split_reviews,
@@ -497,6 +498,115 @@ def test_other_words_make_another_review(other):
     assert normalised_text("It is fine a film") != normalised_text(other)
 
 
+REVIEW = (
+    "Two brothers inherit a lighthouse, quarrel about the lamp, sell the boat and discover that "
+    "their father once kept a seal in the cellar. The ending is sad but the seal is wonderful, and "
+    "whoever likes the sea, slow films and animals that steal every scene should go and watch it."
+)
+OTHER_REVIEW = (
+    "Nothing in this comedy is funny: the police chase a baker through Rome, the baker hides among "
+    "nuns, the nuns dance, and ninety minutes later everybody marries somebody for no reason."
+)
+
+
+def grouped(texts):
+    return [len(group) for group in near_duplicate_groups(texts)]
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        REVIEW.replace("sad", "touching"),
+        REVIEW.replace("quarrel", "argue").replace("films", "movies"),
+        f"{REVIEW}<br /><br />10/10",
+        f"*** spoilers ***<br />{REVIEW.replace(', ', ' - ').upper()}",
+        f"Updated from an earlier comment: {REVIEW} That is all I have to say about it for now.",
+        REVIEW.replace("Two brothers inherit a lighthouse, quarrel about the lamp", "They"),
+        REVIEW[REVIEW.index("The ending") :] + " " + REVIEW[: REVIEW.index("The ending")],
+    ],
+)
+def test_an_edited_review_is_a_near_duplicate(edited):
+    assert normalised_text(edited) != normalised_text(REVIEW)
+    assert near_duplicate_groups([REVIEW, OTHER_REVIEW, edited]) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        OTHER_REVIEW,
+        " ".join(REVIEW.split()[::-1]),  # the same words, another text
+        REVIEW[: len(REVIEW) // 2] + OTHER_REVIEW[len(OTHER_REVIEW) // 2 :],
+        REVIEW[: len(REVIEW) // 3],
+        "".join(f"{word} indeed " if i % 4 else word for i, word in enumerate(REVIEW.split())),
+        "",
+    ],
+)
+def test_other_reviews_are_no_near_duplicates(other):
+    assert grouped([REVIEW, other]) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "groups"),
+    [
+        ([], []),
+        (["One two three four", "one two three FOUR!", "one two three five"], [[0, 1], [2]]),
+        (["a b c d e", "A, b, c, d, e.", "a b c d f"], [[0, 1], [2]]),
+        (["a b c d e f", "b c d e f", "x"], [[0, 1], [2]]),  # one of two runs in both
+        (["a b c d e f g", "c d e f g"], [[0], [1]]),  # one of three
+        (["?", "!", "<br />", "!"], [[0], [1, 3], [2]]),
+    ],
+)
+def test_a_text_without_five_words_has_copies_only(texts, groups):
+    assert near_duplicate_groups(texts) == groups
+
+
+def test_what_is_near_to_one_of_a_group_belongs_to_it():
+    words = [f"word{i}" for i in range(60)]
+    texts = [" ".join(words[start : start + 40]) for start in (0, 10, 20)]
+    assert near_duplicate_groups([texts[0], texts[2]]) == [[0], [1]]
+    assert near_duplicate_groups([texts[0], "Dull.", texts[2], texts[1]]) == [[0, 2, 3], [1]]
+
+
+def test_what_very_many_reviews_have_in_common_does_not_join_them():
+    rng = np.random.default_rng(0)
+    own = [" ".join(map(str, rng.integers(10_000, size=50))) for _ in range(1500)]
+    texts = [f"{text} {' '.join(REVIEW.split()[:45])}" for text in own]
+    assert grouped(texts) == [1] * 1500
+    assert near_duplicate_groups([*texts, texts[7][:-30]])[7] == [7, 1500]
+
+
+def groups_by_definition(texts):
+    """Groups found by comparing each text with each."""
+    keys = [normalised_text(text).split() for text in texts]
+    runs = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in keys]
+    groups = [{i} for i in range(len(texts))]
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        common, either = len(runs[i] & runs[j]), len(runs[i] | runs[j])
+        if keys[i] == keys[j] or (either and common >= 0.5 * either):
+            merged = groups[i] | groups[j]
+            for member in merged:
+                groups[member] = merged
+    return [sorted(group) for i, group in enumerate(groups) if i == min(group)]
+
+
+# Texts cut from one, so that many overlap by about half of their runs.
+PIECES = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(1, 30), st.sampled_from(["", "a b c d e ", "X "])),
+    max_size=14,
+).map(
+    lambda cuts: [
+        head + " ".join(REVIEW.split()[start : start + length]) for start, length, head in cuts
+    ]
+)
+
+
+@given(PIECES)
+def test_groups_are_those_of_comparing_each_text_with_each(texts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "ROWS_AT_A_TIME", 3)
+        assert near_duplicate_groups(texts) == groups_by_definition(texts)
+
+
 def test_a_draw_is_balanced_random_and_keeps_the_index():
     reviews = frame([(f"Review {i}", "negative" if i < 70 else "positive") for i in range(100)])
     drawn = draw_balanced(reviews, 40, seed=1)
@@ -550,6 +660,24 @@ def test_parts_hold_every_review_once_in_proportion_and_share_no_text(reviews, s
         for sentiment, count in reviews["sentiment"].value_counts().items():
             share = (part["sentiment"] == sentiment).sum()
             assert share == pytest.approx(fraction * count, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_duplicates_are_never_split(seed):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(60):
+        words = [f"word{i}" for i in rng.integers(1000, size=40)]
+        for _ in range(1 + number % 4):
+            words[rng.integers(40)] = "edited"
+            rows.append((" ".join(words), ("positive", "negative")[number // 4 % 2]))
+    reviews = frame(rows)
+    groups = near_duplicate_groups(reviews["review"])
+    assert sorted(map(len, groups)) == [1 + number // 15 for number in range(60)]
+    parts = split_reviews(reviews, seed=seed)
+    part_of = {row: number for number, part in enumerate(parts) for row in part.index}
+    assert all(len({part_of[row] for row in group}) == 1 for group in groups)
+    assert [len(part) for part in parts] == [105, 30, 15]
 
 
 def test_reviews_of_nothing_but_signs_are_no_copies_of_each_other():

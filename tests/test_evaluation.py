@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -10,22 +11,29 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import binom
 from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
 
-from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.data import ReviewDataset, normalised_text
 from lstm_sentiment.evaluation import (
     accuracy_by_length,
+    accuracy_by_negation,
+    audit,
     compare,
-    count_overlap,
     evaluate,
     evaluation_table,
+    expected_calibration_error,
+    fit_temperature,
     influence_by_distance,
     misclassified,
+    reliability_curve,
     wilson_interval,
     write_metrics,
 )
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.text import tokenize
 
 predictions = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60).map(
     lambda rows: tuple(map(np.array, zip(*rows, strict=True)))
@@ -220,9 +228,191 @@ def test_lengths_must_belong_to_the_labels():
         accuracy_by_length([1, 0], [0.9, 0.1], [1, 2, 3])
 
 
-def test_overlap_is_found_under_other_markup_and_spelling():
+@pytest.mark.parametrize(
+    ("words", "group"),
+    [
+        ([], "none"),
+        (["fine"] * 9, "none"),
+        (["nothing", *["fine"] * 149], "under 1"),
+        (["never", *["fine"] * 99], "1 to 2"),  # one in a hundred: the lower end belongs to it
+        (["not", "no", "nor", *["fine"] * 103], "2 to 3"),
+        (["not", "no", "nor", *["fine"] * 97], "3 and more"),
+        (["without", "hope"], "3 and more"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_reviews_are_grouped_by_negations_per_hundred_words(words, group):
+    table = accuracy_by_negation([1], [0.9], [words])
+    assert table["range"].tolist() == [group]
+
+
+def test_accuracy_by_negation_is_that_of_each_groups_reviews():
+    reviews = [tokenize(text) for text in ("A fine film", "Fine!", "It didn't work", "Never again")]
+    table = accuracy_by_negation([1, 0, 1, 0], [0.9, 0.9, 0.8, 0.2], reviews)
+    assert table.columns.tolist() == ["range", "n", "accuracy", "low", "high", "positive"]
+    assert table[["range", "n", "accuracy", "positive"]].to_numpy().tolist() == [
+        ["none", 2, 0.5, 0.5],
+        ["3 and more", 2, 1.0, 0.5],
+    ]
+    assert table[["low", "high"]].iloc[0].tolist() == list(wilson_interval(1, 2))
+
+
+def test_there_must_be_tokens_for_each_label():
+    with pytest.raises(ValueError, match="token_lists must hold 2 reviews as labels, got 1"):
+        accuracy_by_negation([1, 0], [0.9, 0.1], [["fine"]])
+
+
+# Calibration
+
+
+def test_reliability_is_the_share_of_positive_reviews_among_similar_probabilities():
+    curve = reliability_curve([0, 1, 1, 1, 0], [0.0, 0.21, 0.22, 0.23, 1.0], bins=5)
+    assert curve.columns.tolist() == ["range", "n", "predicted", "observed", "low", "high"]
+    assert curve["range"].tolist() == ["0.00-0.20", "0.20-0.40", "0.80-1.00"]
+    assert curve["n"].tolist() == [1, 3, 1]
+    assert curve["predicted"].tolist() == pytest.approx([0, 0.22, 1])
+    assert curve["observed"].tolist() == [0, 1, 0]
+    assert curve[["low", "high"]].iloc[1].tolist() == list(wilson_interval(3, 3))
+
+
+@given(predictions, st.integers(1, 20))
+def test_reliability_counts_every_review_in_the_bin_of_its_probability(rows, bins):
+    labels, probabilities = rows
+    curve = reliability_curve(labels, probabilities, bins)
+    assert curve["n"].sum() == len(labels)
+    assert np.average(curve["observed"], weights=curve["n"]) == pytest.approx(labels.mean())
+    assert np.average(curve["predicted"], weights=curve["n"]) == pytest.approx(probabilities.mean())
+    for span, mean in zip(curve["range"], curve["predicted"], strict=True):
+        low, high = map(float, span.split("-"))
+        assert low - 0.006 <= mean <= high + 0.006  # the ends are rounded to two digits
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "bins", "error"),
+    [
+        ([1, 1, 0, 0], [1.0, 1.0, 0.0, 0.0], 10, 0.0),
+        ([0, 0, 1, 1], [1.0, 1.0, 0.0, 0.0], 10, 1.0),
+        ([1, 1, 1, 0], [0.75] * 4, 10, 0.0),  # three of four
+        ([1, 0, 0, 0], [0.9, 0.9, 0.1, 0.3], 10, (2 * 0.4 + 0.1 + 0.3) / 4),
+        ([1, 0, 0, 0], [0.9, 0.9, 0.1, 0.3], 2, (2 * 0.4 + 2 * 0.2) / 4),
+    ],
+)
+def test_calibration_error_by_hand(labels, probabilities, bins, error):
+    assert expected_calibration_error(labels, probabilities, bins) == pytest.approx(error)
+
+
+def test_a_bin_is_the_least_there_can_be():
+    with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
+        expected_calibration_error([1, 0], [0.5, 0.5], bins=0)
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> tuple[np.ndarray, np.ndarray]:
+    """Logits of 20,000 reviews and labels drawn with just the probabilities that they state."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 2, 20_000)
+    return (rng.random(20_000) < expit(logits)).astype(int), logits
+
+
+def test_calibration_error_is_small_where_probabilities_are_true_and_grows_with_overconfidence(
+    calibrated,
+):
+    labels, logits = calibrated
+    errors = [expected_calibration_error(labels, expit(scale * logits)) for scale in (1, 2, 4)]
+    assert errors[0] < 0.01
+    assert 0.08 < errors[1] < errors[2] - 0.05
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_temperature_undoes_a_known_scale(calibrated, scale):
+    labels, logits = calibrated
+    temperature = fit_temperature(labels, scale * logits)
+    assert temperature == pytest.approx(scale, rel=0.05)
+    assert expected_calibration_error(labels, expit(scale * logits / temperature)) < 0.01
+
+
+def test_temperature_equals_the_fit_of_logistic_regression(calibrated):
+    labels, logits = calibrated
+    model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8)
+    slope = model.fit(3 * logits[:500, None], labels[:500]).coef_.item()
+    assert fit_temperature(labels[:500], 3 * logits[:500]) == pytest.approx(1 / slope, rel=1e-3)
+
+
+@pytest.mark.parametrize(("labels", "end"), [([1, 1, 0], 0.05), ([0, 0, 1], 20)])
+def test_temperature_has_ends_for_models_without_an_error_and_without_a_clue(labels, end):
+    assert fit_temperature(labels, [1.0, 2.0, -1.0]) == pytest.approx(end, rel=0.01)
+
+
+def test_great_logits_do_not_overflow():
+    with np.errstate(over="raise", invalid="raise"):
+        assert fit_temperature([1, 0, 1], [2000.0, -2000.0, -500.0]) == pytest.approx(20, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "message"),
+    [
+        ([1, 0], [1.0, float("inf")], r"logits must be finite, got \[inf\]"),
+        ([1, 2], [1.0, 2.0], r"labels must be 0 or 1, got \[2\]"),
+        ([1, 0], [1.0], r"\(2,\) and \(1,\)"),
+        ([], [], "n > 0"),
+    ],
+)
+def test_a_temperature_needs_possible_logits(labels, logits, message):
+    with pytest.raises(ValueError, match=message):
+        fit_temperature(labels, logits)
+
+
+# Copies
+
+
+PLOT = (
+    "Two brothers inherit a lighthouse, quarrel about the lamp, sell the boat and discover that "
+    "their father once kept a seal in the cellar; the ending is sad but the seal is wonderful."
+)
+
+
+def test_the_audit_counts_copies_and_near_duplicates_within_and_between_sets():
+    sets = {
+        "train": ["A <b>fine</b> film!", "a fine film", PLOT, "Dull."],
+        "test": iter(["A fine film", f"{PLOT} 10/10", "Another one"]),
+        "kaggle": [PLOT.upper(), f"My review: {PLOT}", f"{PLOT} 10/10", ""],
+    }
+    rows = [
+        ("train", 4, "train", 2, 0),  # both copies; the plot is alone
+        ("test", 3, "train", 1, 1),
+        ("test", 3, "test", 0, 0),
+        ("kaggle", 4, "train", 1, 2),
+        ("kaggle", 4, "test", 1, 2),
+        ("kaggle", 4, "kaggle", 0, 3),
+    ]
+    table = audit(sets)
+    assert table.columns.tolist() == ["set", "n", "compared_with", "exact", "near"]
+    assert list(table.itertuples(index=False, name=None)) == rows
+
+
+short_texts = st.lists(st.text("ab <", max_size=3).map("a{}".format), max_size=8)
+
+
+@given(short_texts, short_texts)
+def test_exact_copies_are_those_of_comparing_each_text_with_each(train, test):
+    table = audit({"train": train, "test": test}).set_index(["set", "compared_with"])["exact"]
+    known = set(map(normalised_text, train))
+    assert table["test", "train"] == sum(normalised_text(text) in known for text in test)
+    for name, texts in (("train", train), ("test", test)):
+        sizes = Counter(map(normalised_text, texts)).values()
+        assert table[name, name] == sum(size for size in sizes if size > 1)
+
+
+def test_sets_without_texts_have_no_copies():
+    table = audit({"train": [], "test": ["Fine", "fine"]})
+    assert table["exact"].tolist() == [0, 0, 2]
+    assert audit({}).empty
+
+
+def test_copies_are_found_under_other_markup_and_spelling():
     train = ["A <b>fine</b> film!", "Dull."]
-    assert count_overlap(train, ["a fine   FILM", "a finer film", "dull", "dull!"]) == 3
+    table = audit({"train": train, "test": ["a fine   FILM", "a finer film", "dull", "dull!"]})
+    assert table.set_index(["set", "compared_with"])["exact"]["test", "train"] == 3
 
 
 def test_misclassified_lists_the_surest_errors_first():

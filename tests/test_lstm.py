@@ -1,4 +1,4 @@
-"""The hand-written LSTM against torch.nn.LSTM, and what must hold for any input."""
+"""The hand-written LSTM, GRU and RNN against PyTorch's, and what must hold for any input."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lstm_sentiment import recurrence
-from lstm_sentiment.lstm import LSTMCell, LSTMLayer
+from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell
 
 BACKENDS = ["reference", "fused"]
+# Every way of running a layer.
+RUNS = [*({"backend": backend} for backend in BACKENDS), {"cell": "gru"}, {"cell": "rnn"}]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
-def run_torch(lstm: nn.LSTM, x, lengths, state):
-    """nn.LSTM on right-padded x: outputs (B, T, .), and its final states."""
+def run_torch(lstm: nn.RNNBase, x, lengths, state):
+    """nn.LSTM, nn.GRU or nn.RNN on right-padded x: outputs (B, T, .), and its final states."""
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     outputs, state = lstm(packed, state)
     return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], state
@@ -82,6 +85,65 @@ def test_equals_nn_lstm(backend, dtype, num_layers, bidirectional, with_state, l
         torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[dtype])
 
 
+def parameters_from_torch(trusted: nn.GRU | nn.RNN) -> dict[str, torch.Tensor]:
+    """A layer's parameters as functions of those of `trusted`, for gradients with respect to it."""
+    parameters = {}
+    endings = ["", "_reverse"] if trusted.bidirectional else [""]
+    suffixes = [f"l{layer}{ending}" for layer in range(trusted.num_layers) for ending in endings]
+    gates = ["reset_gate", "update_gate"] if trusted.mode == "GRU" else ["linear"]
+    for index, suffix in enumerate(suffixes):
+        w_x, w_h, b_x, b_h = (
+            getattr(trusted, f"{name}_{suffix}").split(trusted.hidden_size)
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        for row, gate in enumerate(gates):
+            parameters[f"cells.{index}.{gate}.weight"] = torch.cat([w_h[row], w_x[row]], dim=1)
+            parameters[f"cells.{index}.{gate}.bias"] = b_h[row] + b_x[row]
+        if trusted.mode == "GRU":
+            parameters[f"cells.{index}.candidate_input.weight"] = w_x[2]
+            parameters[f"cells.{index}.candidate_input.bias"] = b_x[2]
+            parameters[f"cells.{index}.candidate_hidden.weight"] = w_h[2]
+            parameters[f"cells.{index}.candidate_hidden.bias"] = b_h[2]
+    return parameters
+
+
+@pytest.mark.parametrize(("cell", "torch_class"), [("gru", nn.GRU), ("rnn", nn.RNN)])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("lengths", [[6, 2, 6, 1, 4], [5, 5, 5], [1]], ids=str)
+def test_other_cells_equal_nn_gru_and_nn_rnn(
+    cell, torch_class, num_layers, bidirectional, with_state, lengths
+):
+    torch.manual_seed(0)
+    options = {"num_layers": num_layers, "bidirectional": bidirectional}
+    trusted = torch_class(7, 5, batch_first=True, **options).double()
+    layer = LSTMLayer(7, 5, cell=cell, **options).double()
+    parameters = parameters_from_torch(trusted)
+    assert parameters.keys() == dict(layer.named_parameters()).keys()
+    lengths = torch.tensor(lengths)
+    x = torch.randn(len(lengths), 6, 7, dtype=torch.float64, requires_grad=True)
+    h = torch.zeros(len(layer.cells), len(lengths), 5, dtype=torch.float64)
+    if with_state:
+        h = torch.randn_like(h)
+    h.requires_grad_()
+    state = (h, h) if with_state else None
+
+    outputs, h_n = run_torch(trusted, x, lengths, h)
+    outputs_ours, (h_n_ours, c_n_ours) = functional_call(layer, parameters, (x, lengths, state))
+    assert torch.equal(h_n_ours, c_n_ours)
+
+    sources = [x, *trusted.parameters(), *([h] if with_state else [])]
+    pairs = [(outputs_ours, outputs), (h_n_ours, h_n)]
+    gradients, gradients_ours = (
+        torch.autograd.grad(loss_of(o, [s]), sources)
+        for o, s in ((outputs, h_n), (outputs_ours, h_n_ours))
+    )
+    pairs += zip(gradients_ours, gradients, strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[torch.float64])
+
+
 def test_cell_equals_nn_lstm_cell():
     torch.manual_seed(0)
     layer = LSTMLayer(4, 3)
@@ -105,6 +167,26 @@ def test_cell_computes_the_equations_of_the_assignment():
     h_ours, c_ours = cell(x, (h, c))
     torch.testing.assert_close(c_ours, c_next.view(1, 1))
     torch.testing.assert_close(h_ours, (o * c_next.tanh()).view(1, 1))
+
+
+def test_the_gru_cell_carries_its_state_past_what_recurrent_dropout_hides_from_its_gates():
+    torch.manual_seed(0)
+    cell = GRUCell(2, 1)
+    h = torch.tensor([0.3])
+    x, hidden, linear = torch.tensor([0.5, -1.0]), torch.zeros(1), dict(cell.named_children())
+    hx = torch.cat([hidden, x])
+    r, z = (linear[name](hx).sigmoid() for name in ("reset_gate", "update_gate"))
+    n = (linear["candidate_input"](x) + r * linear["candidate_hidden"](hidden)).tanh()
+    h_next, c_next = cell(x[None], (hidden[None], h[None]))
+    torch.testing.assert_close(h_next[0], (1 - z) * n + z * h)
+    assert torch.equal(h_next, c_next)
+
+
+def test_a_gru_that_never_updates_forgets_nothing_under_recurrent_dropout():
+    layer = LSTMLayer(3, 4, recurrent_dropout=0.5, cell="gru")
+    nn.init.constant_(layer.cells[0].update_gate.bias, 1e3)
+    h = torch.randn(1, 2, 4)
+    assert torch.equal(layer(torch.randn(2, 50, 3), state=(h, h))[1][0], h)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -257,9 +339,9 @@ def test_threads_are_as_many_as_pytorchs_and_one_where_several_are_not_safe(monk
 
 
 @settings(deadline=None, max_examples=40)
-@given(case=ragged_batches(), backend=st.sampled_from(BACKENDS))
-def test_what_stands_after_a_length_changes_nothing(case, backend):
-    layer, x = layer_and_input(case, backend=backend)
+@given(case=ragged_batches(), run=st.sampled_from(RUNS))
+def test_what_stands_after_a_length_changes_nothing(case, run):
+    layer, x = layer_and_input(case, **run)
     padding = torch.arange(case["padded_length"]) >= case["lengths"][:, None]
     other = x.masked_fill(padding[:, :, None], torch.nan)
     outputs, state = layer(x, case["lengths"])
@@ -270,9 +352,9 @@ def test_what_stands_after_a_length_changes_nothing(case, backend):
 
 
 @settings(deadline=None, max_examples=40)
-@given(case=ragged_batches(), backend=st.sampled_from(BACKENDS))
-def test_a_sequence_does_not_depend_on_its_batch(case, backend):
-    layer, x = layer_and_input(case, backend=backend)
+@given(case=ragged_batches(), run=st.sampled_from(RUNS))
+def test_a_sequence_does_not_depend_on_its_batch(case, run):
+    layer, x = layer_and_input(case, **run)
     outputs, (h_n, c_n) = layer(x, case["lengths"])
     for row, length in enumerate(case["lengths"].tolist()):
         alone, (h_alone, c_alone) = layer(x[row : row + 1, :length])
@@ -282,11 +364,11 @@ def test_a_sequence_does_not_depend_on_its_batch(case, backend):
         torch.testing.assert_close(c_alone[:, 0], c_n[:, row], **tolerance)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("run", RUNS, ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_table_with_rows_equals_the_spread_out_input(backend, bidirectional):
+def test_a_table_with_rows_equals_the_spread_out_input(run, bidirectional):
     torch.manual_seed(0)
-    layer = LSTMLayer(4, 3, num_layers=2, bidirectional=bidirectional, backend=backend)
+    layer = LSTMLayer(4, 3, num_layers=2, bidirectional=bidirectional, **run)
     table = torch.randn(5, 4)
     rows = torch.randint(0, 5, (3, 6))
     lengths = torch.tensor([2, 6, 4])
@@ -300,18 +382,19 @@ def test_a_table_with_rows_equals_the_spread_out_input(backend, bidirectional):
         torch.testing.assert_close(from_table, spread_out, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_states_equal_those_with_outputs_where_outputs_are_not_needed(backend):
-    layer = LSTMLayer(4, 3, backend=backend)
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_states_equal_those_with_outputs_where_outputs_are_not_needed(run):
+    layer = LSTMLayer(4, 3, **run)
     x = torch.randn(2, 5, 4)
     outputs, state = layer(x, need_outputs=False)
     assert outputs is None
     assert torch.equal(state[0], layer(x)[1][0])
 
 
-def test_recurrent_dropout_keeps_one_mask_for_all_steps_and_is_off_in_evaluation():
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_recurrent_dropout_keeps_one_mask_for_all_steps_and_is_off_in_evaluation(cell):
     torch.manual_seed(0)
-    layer = LSTMLayer(3, 50, recurrent_dropout=0.5, backend="reference")
+    layer = LSTMLayer(3, 50, recurrent_dropout=0.5, backend="reference", cell=cell)
     x = torch.randn(1, 4, 3)
     assert not torch.equal(layer(x)[0], layer(x)[0])
     seen = []
@@ -341,11 +424,13 @@ def test_from_torch_takes_a_layer_without_bias():
     torch.testing.assert_close(LSTMLayer.from_torch(trusted)(x)[0], trusted(x)[0])
 
 
-def test_a_fresh_cell_remembers_and_has_orthogonal_recurrent_weights():
-    cell = LSTMCell(4, 8)
-    assert torch.equal(cell.forget_gate.bias, torch.ones(8))
-    weight_h = cell.candidate.weight[:, :8]
-    torch.testing.assert_close(weight_h @ weight_h.T, torch.eye(8), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
+def test_a_fresh_cell_has_orthogonal_recurrent_weights_and_an_lstm_remembers(cell_class):
+    for name, linear in cell_class(4, 8).named_children():
+        weight_h = linear.weight[:, :8]
+        if name != "candidate_input":
+            torch.testing.assert_close(weight_h @ weight_h.T, torch.eye(8), rtol=0, atol=1e-5)
+        assert torch.equal(linear.bias, torch.full((8,), float(name == "forget_gate")))
 
 
 @pytest.mark.parametrize(
@@ -378,6 +463,7 @@ def test_wrong_arguments_are_named(arguments, message):
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"recurrent_dropout": -0.1}, "recurrent_dropout is -0.1"),
         ({"backend": "fast"}, r"must be one of \['fused', 'reference'\]"),
+        ({"cell": "LSTM"}, r"cell is 'LSTM'; it must be one of \['gru', 'lstm', 'rnn'\]"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -385,8 +471,17 @@ def test_wrong_options_are_named(options, message):
         LSTMLayer(**{"input_size": 4, "hidden_size": 3, **options})
 
 
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_two_states_for_a_cell_that_has_one_are_refused(cell):
+    state = (torch.ones(1, 2, 3), torch.zeros(1, 2, 3))
+    with pytest.raises(ValueError, match=f"h and c differ; a {cell} has one state"):
+        LSTMLayer(4, 3, cell=cell)(torch.ones(2, 3, 4), state=state)
+
+
 def test_what_nn_lstm_cannot_express_is_refused():
     with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.2"):
         LSTMLayer(4, 3, recurrent_dropout=0.2).to_torch()
+    with pytest.raises(ValueError, match="cell is 'gru'; only 'lstm'"):
+        LSTMLayer(4, 3, cell="gru").to_torch()
     with pytest.raises(ValueError, match="proj_size is 2"):
         LSTMLayer.from_torch(nn.LSTM(4, 3, proj_size=2))

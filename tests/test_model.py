@@ -125,3 +125,21 @@ def test_wrong_options_are_named(embedding_matrix):
         SentimentLSTM(embedding_matrix, HIDDEN_SIZE, pooling="first")
     with pytest.raises(ValueError, match="row 0, which stands for padding"):
         SentimentLSTM(embedding_matrix + 1, HIDDEN_SIZE)
+
+
+def test_spatial_dropout_takes_whole_dimensions_of_a_review():
+    """With the identity for vectors, a review's dimension is gone at every step or at none."""
+    torch.manual_seed(0)
+    matrix = torch.cat([torch.zeros(1, 4), torch.ones(5, 4)])
+    model = SentimentLSTM(matrix, hidden_size=3, spatial_dropout=0.5)
+    seen = []
+    model.lstm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    ids = torch.tensor([[1, 2, 3, 4, 5]] * 40)
+    model(ids, torch.full((40,), 5))
+    (x,) = seen  # (40, 5, 4)
+    assert torch.equal(x, x[:, :1].expand_as(x))
+    assert set(x.unique().tolist()) == {0.0, 2.0}
+    assert len({tuple(row) for row in x[:, 0].tolist()}) > 5, "each review has a mask of its own"
+    model.eval()
+    first, second = (model(ids, torch.full((40,), 5)) for _ in range(2))
+    assert torch.equal(first, second)

@@ -16,12 +16,18 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from lstm_sentiment import plots
-from lstm_sentiment.evaluation import accuracy_by_length, evaluate
+from lstm_sentiment.evaluation import (
+    accuracy_by_length,
+    evaluate,
+    expected_calibration_error,
+    reliability_curve,
+)
 from lstm_sentiment.text import choose_max_length
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 2, 1000)
 PROBABILITIES = 1 / (1 + np.exp(-3 * (2 * LABELS - 1) - RNG.normal(0, 2.5, 1000)))
+CALIBRATED = 1 / (1 + np.exp(-np.log(PROBABILITIES / (1 - PROBABILITIES)) / 1.3))
 LENGTHS = RNG.lognormal(5.2, 0.6, 1000).astype(int) + 10
 EVALUATION = evaluate(LABELS, PROBABILITIES)
 COIN = evaluate(LABELS, RNG.random(1000))
@@ -80,6 +86,9 @@ DRAW = {
         {"LSTM": EVALUATION, "coin": COIN, "TF-IDF": EVALUATION}
     ),
     "probability_histogram": lambda: plots.probability_histogram(LABELS, PROBABILITIES),
+    "reliability": lambda: plots.reliability_plot(
+        LABELS, {"before temperature scaling": PROBABILITIES, "after": CALIBRATED}
+    ),
     "accuracy_by_length": lambda: plots.accuracy_by_length_figure(
         accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
     ),
@@ -225,6 +234,22 @@ def test_the_confusion_matrix_shows_each_count_in_its_cell(figures):
     cells = {"tn": (0, 0), "fp": (1, 0), "fn": (0, 1), "tp": (1, 1)}  # column, row
     for cell, position in cells.items():
         assert texts[position].splitlines()[0] == f"{EVALUATION['confusion'][cell]}"
+
+
+def test_the_reliability_plot_shows_each_curve_with_its_intervals_and_error(figures):
+    axes = figures["reliability"].axes[0]
+    before, after = axes.containers
+    for container, probabilities in ((before, PROBABILITIES), (after, CALIBRATED)):
+        curve = reliability_curve(LABELS, probabilities)
+        line, _, (bars,) = container.lines
+        assert line.get_xydata() == pytest.approx(curve[["predicted", "observed"]].to_numpy())
+        ends = np.array([bar[:, 1] for bar in bars.get_segments()])
+        assert ends == pytest.approx(curve[["low", "high"]].to_numpy())
+        error = expected_calibration_error(LABELS, probabilities)
+        assert container.get_label().endswith(f": ECE {error:.3f}")
+        assert f"{error:.3f}" in title(figures["reliability"])
+    looks = [(c.lines[0].get_marker(), c.lines[0].get_linestyle()) for c in (before, after)]
+    assert looks == [("o", "-"), ("s", "--")]  # told apart without colour
 
 
 def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figures):

@@ -11,6 +11,8 @@ from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import (
     TrainingConfig,
+    make_optimizer,
+    make_scheduler,
     one_cycle,
     pick_device,
     predict_logits,
@@ -163,7 +165,16 @@ def test_search_reports_every_pair_best_first(datasets):
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}, {"embedding_rate_factor": 0.0}],
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"embedding_rate_factor": 0.0},
+        {"recurrent_rate_factor": 0.0},
+        {"label_smoothing": 1.0},
+        {"averaging_decay": -0.1},
+        {"schedule": "cosine"},
+    ],
 )
 def test_wrong_settings_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -178,3 +189,76 @@ def test_the_best_device_present_is_picked(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device().type == expected
+
+
+def test_smoothed_labels_hold_confidence_back(datasets, tmp_path):
+    sure, smoothed = fresh_model(), fresh_model()
+    for model, smoothing in ((sure, 0.0), (smoothed, 0.3)):
+        config = TrainingConfig(
+            epochs=25, batch_size=16, learning_rate=0.02, label_smoothing=smoothing
+        )
+        train(model, *datasets, config, tmp_path / "best", CPU)
+    logits = [np.abs(predict_logits(model, datasets[0])).mean() for model in (sure, smoothed)]
+    assert logits[1] < logits[0]
+    assert logits[1] == pytest.approx(np.log(0.85 / 0.15), rel=0.3)  # the best answer to 0.85
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(datasets, tmp_path):
+    """With one step an epoch, the average after step n is known from the weights of each step."""
+    weights, rows = [], []
+    config = TrainingConfig(epochs=3, batch_size=240, learning_rate=0.1, averaging_decay=0.5)
+    original = torch.optim.Adam.step
+    model = fresh_model()
+
+    class Recording(torch.optim.Adam):
+        def step(self, *args, **kwargs):
+            result = original(self, *args, **kwargs)
+            weights.append(model.output.weight.detach().clone())
+            return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Recording)
+        train(model, *datasets, config, tmp_path / "best", CPU, rows.append)
+    first, second, third = weights
+    averages = [first, (first + second) / 2, first / 4 + second / 4 + third / 2]
+    best = [row["epoch"] for row in rows if row["is_best"]][-1]
+    torch.testing.assert_close(model.output.weight.detach(), averages[best - 1])
+    assert score(model, datasets[1])["validation_loss"] == rows[best - 1]["validation_loss"]
+
+
+def test_the_parts_learn_at_their_own_rates():
+    config = TrainingConfig(learning_rate=0.1, embedding_rate_factor=0.5, recurrent_rate_factor=0.2)
+    model = fresh_model()
+    rates = {
+        id(parameter): group["lr"]
+        for group in make_optimizer(model, config).param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(model.parameters()))
+    assert rates[id(model.embedding.weight)] == pytest.approx(0.05)
+    assert [rates[id(p)] for p in model.lstm.parameters()] == pytest.approx([0.02] * 8)
+    assert [rates[id(p)] for p in model.output.parameters()] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("constant", 0.1), ("one_cycle", 0.0)])
+def test_the_schedule_named_is_followed(schedule, last):
+    config = TrainingConfig(epochs=2, learning_rate=0.1, schedule=schedule)
+    optimizer = make_optimizer(fresh_model(), config)
+    scheduler = make_scheduler(optimizer, config, steps_per_epoch=5)
+    for _ in range(10):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_every_epoch_is_reported_and_may_end_the_run(datasets, tmp_path):
+    seen = []
+
+    def stop(row):
+        seen.append(row["epoch"])
+        if row["epoch"] == 2:
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        train(fresh_model(), *datasets, FAST, tmp_path / "best", CPU, stop)
+    assert seen == [1, 2]

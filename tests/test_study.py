@@ -1,0 +1,243 @@
+"""Studies: rows are true of the runs, nothing is computed twice, choices never see "outside"."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from lstm_sentiment import study
+from lstm_sentiment.configurations import Configuration
+from lstm_sentiment.data import normalised_text
+from lstm_sentiment.study import (
+    STUDIES,
+    all_data,
+    drawn_data,
+    leak_data,
+    official_data,
+    read_study,
+    run_baselines,
+    run_search,
+    run_study,
+    summarise_study,
+)
+from lstm_sentiment.training import TrainingConfig
+
+SMALL = Configuration(
+    vectors=None,
+    vector_size=8,
+    max_length=20,
+    model={"hidden_size": 8},
+    training=TrainingConfig(epochs=2, batch_size=16, learning_rate=0.02, embedding_rate_factor=1.0),
+)
+
+
+def reviews(n: int, seed: int) -> pd.DataFrame:
+    """n reviews whose adjectives tell the sentiment."""
+    rng = np.random.default_rng(seed)
+    filler = [f"word{index}" for index in range(300)]
+    rows = []
+    for number in range(n):
+        adjectives = (["bad", "awful"], ["good", "great"])[number % 2]
+        words = [*rng.choice(filler, 12), *rng.choice(adjectives, 3)]
+        rows.append((" ".join(rng.permutation(words)), ("negative", "positive")[number % 2]))
+    return pd.DataFrame(rows, columns=["review", "sentiment"])
+
+
+@pytest.fixture
+def small_world(tmp_path, data_home, monkeypatch):
+    """240 labelled reviews, 100 of them drawn, 30 texts without labels, tables in a new folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "DRAWN", 100)
+    monkeypatch.setattr(study, "load_reviews", lambda source: reviews(240, seed=1))
+    unlabelled = reviews(30, seed=2)["review"].tolist()
+    monkeypatch.setattr(study, "load_unlabelled", lambda exclude: unlabelled)
+    monkeypatch.setitem(
+        study.STUDIES,
+        "ablation",
+        lambda: [
+            ("small", SMALL, drawn_data()),
+            ("other", SMALL.but({"dropout": 0.5}), drawn_data()),
+        ],
+    )
+    study._drawn_reviews.cache_clear()
+    study._unlabelled_tokens.cache_clear()
+    yield tmp_path
+    study._drawn_reviews.cache_clear()
+    study._unlabelled_tokens.cache_clear()
+
+
+def test_a_row_says_what_was_run_on_what_and_how_it_went(small_world):
+    table = run_study("ablation", seeds=[0, 1])
+    assert table["name"].tolist() == ["small", "small", "other", "other"]
+    assert table["seed"].tolist() == [0, 1, 0, 1]
+    row = table.iloc[3]
+    assert (row["train_n"], row["validation_n"], row["outside_n"]) == (70, 20, 140)
+    assert row["outside_low"] < row["outside_accuracy"] < row["outside_high"]
+    settings = json.loads(row["configuration"])
+    assert settings["model"] == {"hidden_size": 8, "dropout": 0.5}
+    assert settings["training"]["seed"] == 1
+    assert row["seconds"] > 0
+    assert row["best_epoch"] in (1, 2)
+    assert {"torch", "numpy", "python", "processor", "threads"} <= set(table.columns)
+    summary = summarise_study(table)
+    assert summary.index.tolist() == ["small", "other"]
+    assert summary.loc["small", "outside"] == pytest.approx(table["outside_accuracy"][:2].mean())
+    assert summary.loc["small", "outside_std"] == pytest.approx(table["outside_accuracy"][:2].std())
+    assert summary["seeds"].tolist() == [2, 2]
+
+
+def test_what_is_there_is_not_run_again(small_world, monkeypatch):
+    run_study("ablation", seeds=[0])
+    calls = []
+    original = study.run_trial
+
+    def counting(*arguments, **options):
+        calls.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(study, "run_trial", counting)
+    run_study("ablation", seeds=[0])
+    assert not calls
+    table = run_study("ablation", seeds=[0, 5])
+    assert len(calls) == 2
+    assert sorted(zip(table["name"], table["seed"], strict=True)) == [
+        ("other", 0),
+        ("other", 5),
+        ("small", 0),
+        ("small", 5),
+    ]
+
+
+def test_a_changed_configuration_is_run_again_and_replaces_the_row(small_world, monkeypatch):
+    run_study("ablation", seeds=[0])
+    changed = SMALL.but(training={"epochs": 1})
+    monkeypatch.setitem(study.STUDIES, "ablation", lambda: [("small", changed, drawn_data())])
+    table = run_study("ablation", seeds=[0]).set_index("name")
+    assert len(table) == 2
+    assert json.loads(table.loc["small", "configuration"])["training"]["epochs"] == 1
+
+
+def test_sets_do_not_overlap_and_outside_has_no_near_copy_of_a_drawn_review(
+    small_world, monkeypatch
+):
+    table = reviews(240, seed=1)
+    drawn_text = study._drawn_reviews()[0]["train"]["review"].iloc[0]
+    copy = pd.DataFrame({"review": [f"{drawn_text} indeed"], "sentiment": ["positive"]})
+    extended = pd.concat([table, copy], ignore_index=True)
+    monkeypatch.setattr(study, "load_reviews", lambda source: extended)
+    monkeypatch.setattr(study, "draw_balanced", lambda everything, n: table.head(100))
+    study._drawn_reviews.cache_clear()
+    parts, everything = study._drawn_reviews()
+    assert len(everything) == 241
+    texts = {
+        name: {normalised_text(text) for text in part["review"]} for name, part in parts.items()
+    }
+    for first in texts:
+        for second in texts:
+            assert first == second or not texts[first] & texts[second]
+    is_first_hundred = drawn_text in table.head(100)["review"].tolist()
+    assert (copy["review"][0] in parts["outside"]["review"].tolist()) != is_first_hundred
+
+
+def test_all_labels_trains_on_most_of_them(small_world):
+    data = all_data()
+    sizes = {name: len(lists) for name, lists in data.token_lists.items()}
+    assert sizes == {"train": 206, "validation": 10, "outside": 24}
+
+
+def test_the_official_test_reviews_are_used_where_they_are(small_world, data_home):
+    assert len(official_data().token_lists["outside"]) == 140
+    for label, word in (("pos", "good"), ("neg", "bad")):
+        folder = data_home / "aclImdb" / "test" / label
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}_7.txt").write_text(f"a {word} film number {number}")
+    data = official_data()
+    assert len(data.token_lists["outside"]) == 6
+    assert len(data.token_lists["train"]) == 192
+
+
+def test_leaks_are_what_they_say(small_world):
+    honest = leak_data("copies")
+    assert len(honest.token_lists["train"]) == 140
+    assert honest.token_lists["validation"] == drawn_data().token_lists["validation"]
+
+    def near(lists, others):
+        """How many of `lists` share nine tenths of their words with one of `others`."""
+        sets = [set(tokens) for tokens in others]
+        return sum(
+            any(len(set(tokens) & other) >= 0.8 * len(set(tokens) | other) for other in sets)
+            for tokens in lists
+        )
+
+    leaky = leak_data("copies split")
+    assert [len(leaky.token_lists[name]) for name in ("train", "validation")] == [140, 40]
+    assert near(honest.token_lists["validation"], honest.token_lists["train"]) == 0
+    assert near(leaky.token_lists["validation"], leaky.token_lists["train"]) > 20
+    for name in ("train", "validation"):
+        assert len(leaky.labels[name]) == len(leaky.token_lists[name])
+
+    of_training = leak_data("training text")
+    with_validation = leak_data("validation text")
+    assert of_training.unlabelled == drawn_data().token_lists["train"]
+    assert len(with_validation.vocabulary_texts) == 90
+    assert with_validation.token_lists == of_training.token_lists
+
+
+def test_every_study_names_systems_that_can_be_built():
+    for name in ("ABLATION", "FROM_LANGUAGE_MODEL"):
+        for configuration in getattr(study, name).values():
+            assert isinstance(configuration, Configuration)
+    assert set(STUDIES) == {"ablation", "language-model", "all-labels", "presets", "leaks"}
+
+
+def test_baselines_are_measured_on_the_same_reviews(small_world):
+    table = run_baselines().set_index("name")
+    assert len(table) == 3
+    assert (table["outside_n"] == 140).all()
+    assert table.loc["NB-weighted bigrams", "outside_accuracy"] > 0.9
+    assert len(run_baselines()) == 3
+
+
+def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
+    def suggest(trial):
+        rate = trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
+        return SMALL.but(training={"learning_rate": rate}, keep="tail")
+
+    monkeypatch.setattr(study, "suggest", suggest)
+    monkeypatch.setattr(study, "REPORT", SMALL)
+    first = run_search(3)
+    assert first["number"].tolist() == [0, 1, 2]
+    second = run_search(5)
+    assert second["number"].tolist() == [0, 1, 2, 3, 4]
+    assert second["params_learning_rate"].is_unique
+    kept = pd.read_csv(study.RESULTS / "search.csv")
+    assert len(kept) == 5
+    complete = kept[kept["state"] == "COMPLETE"]
+    assert complete["value"].between(0, 1).all()
+    assert (complete["user_attrs_validation_n"] == 20).all()
+    assert (kept["user_attrs_seconds"] > 0).all()
+    assert {"user_attrs_torch", "user_attrs_processor"} <= set(kept.columns)
+    assert len(run_search(5)) == 5
+
+
+def test_what_a_search_may_suggest_can_be_built():
+    search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        configuration = study.suggest(search.ask())
+        assert 0 < configuration.training.learning_rate < 0.01
+        assert configuration.keep in ("head_and_tail", "tail")
+
+
+def test_read_study_keeps_the_latest_row(small_world):
+    study.RESULTS.mkdir()
+    rows = pd.DataFrame(
+        {"name": ["a", "b", "a"], "seed": [0, 0, 0], "outside_accuracy": [0.1, 0.2, 0.3]}
+    )
+    rows.to_csv(study.RESULTS / "ablation.csv", index=False)
+    assert read_study("ablation")["outside_accuracy"].tolist() == [0.2, 0.3]
