@@ -105,6 +105,7 @@ def _unlabelled_tokens() -> list[list[str]]:
     return tokenize_all(texts or parts["train"]["review"], "texts without labels")
 
 
+@lru_cache(maxsize=1)
 def drawn_data() -> StudyData:
     """The 7,000 training and 2,000 validation reviews of the report, and those outside."""
     parts, _ = _drawn_reviews()
@@ -269,17 +270,17 @@ def run_study(name: str, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
             if path.exists() and settings in _settings_done(path, label):
                 continue
             if prepared is None:
-                prepared = prepare(
-                    configuration,
-                    data.token_lists,
-                    data.labels,
-                    data.vocabulary_texts,
-                    data.unlabelled,
-                )
-                if prepared.pretraining_history is not None:
-                    _write_pretraining(prepared.pretraining_history, configuration)
-            row = {"name": label, "seed": seed, **_run(seeded, prepared)}
-            _append(path, row | {"configuration": settings, **_versions()})
+                prepared = _prepare(configuration, data)
+            row = {
+                "name": label,
+                "seed": seed,
+                **_run(seeded, prepared),
+                "unlabelled_n": len(data.unlabelled),
+                "configuration": settings,
+                **_versions(),
+            }
+            _append(path, row)
+            print(f"{label}, seed {seed}: {row['validation_accuracy']:.2%} on validation")
     return read_study(name)
 
 
@@ -287,7 +288,8 @@ def read_study(name: str) -> pd.DataFrame:
     """The table of a study: one row per training, the latest of each name and seed.
 
     name, seed, train_n, the accuracies on validation and outside with the number of reviews and,
-    outside, the 95% interval, best_epoch, seconds, configuration (JSON) and versions.
+    outside, the 95% interval, best_epoch, seconds, unlabelled_n (texts behind word vectors and
+    language model), configuration (JSON), processor, threads and versions.
     """
     table = pd.read_csv(RESULTS / f"{name}.csv")
     return table.drop_duplicates(["name", "seed"], keep="last", ignore_index=True)
@@ -312,9 +314,20 @@ def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
 def _write_pretraining(history: pd.DataFrame, configuration: Configuration) -> None:
     """The language model's epochs, as a table of their own."""
     settings = json.dumps(asdict(configuration.pretraining))
-    table = history.assign(configuration=settings, **_versions())
+    versions = _versions()
+    del versions["threads"]  # the model may have been kept from another process
+    table = history.assign(configuration=settings, **versions)
     with replacing(RESULTS / "pretraining.csv") as part:
         table.to_csv(part, index=False)
+
+
+def _prepare(configuration: Configuration, data: StudyData) -> Prepared:
+    prepared = prepare(
+        configuration, data.token_lists, data.labels, data.vocabulary_texts, data.unlabelled
+    )
+    if prepared.pretraining_history is not None:
+        _write_pretraining(prepared.pretraining_history, configuration)
+    return prepared
 
 
 def _settings_done(path: Path, label: str) -> set[str]:
@@ -399,8 +412,10 @@ def run_baselines() -> pd.DataFrame:
             "validation_n": len(labels),
             **_outside(data.labels["outside"], outside),
             "seconds": seconds,
+            "unlabelled_n": len(data.unlabelled),
+            **_versions(),
         }
-        _append(path, row | {"configuration": "", **_versions()})
+        _append(path, row)
     return read_study("baselines")
 
 
@@ -438,16 +453,7 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE) -> pd.DataFrame:
     written to a table.
     """
     data = drawn_data()
-    prepared = {
-        keep: prepare(
-            REPORT.but(keep=keep),
-            data.token_lists,
-            data.labels,
-            data.vocabulary_texts,
-            data.unlabelled,
-        )
-        for keep in ("head_and_tail", "tail")
-    }
+    prepared = {keep: _prepare(REPORT.but(keep=keep), data) for keep in ("head_and_tail", "tail")}
     Path("artifacts").mkdir(exist_ok=True)
     study = optuna.create_study(
         storage=storage,

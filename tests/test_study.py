@@ -64,11 +64,12 @@ def small_world(tmp_path, data_home, monkeypatch):
             ("other", SMALL.but({"dropout": 0.5}), drawn_data()),
         ],
     )
-    study._drawn_reviews.cache_clear()
-    study._unlabelled_tokens.cache_clear()
+    caches = (study._drawn_reviews, study._unlabelled_tokens, study.drawn_data)
+    for function in caches:
+        function.cache_clear()
     yield tmp_path
-    study._drawn_reviews.cache_clear()
-    study._unlabelled_tokens.cache_clear()
+    for function in caches:
+        function.cache_clear()
 
 
 def test_a_row_says_what_was_run_on_what_and_how_it_went(small_world):

@@ -173,6 +173,7 @@ def test_search_reports_every_pair_best_first(datasets):
         {"recurrent_rate_factor": 0.0},
         {"label_smoothing": 1.0},
         {"averaging_decay": -0.1},
+        {"adversarial_norm": -1.0},
         {"schedule": "cosine"},
     ],
 )
@@ -262,3 +263,33 @@ def test_every_epoch_is_reported_and_may_end_the_run(datasets, tmp_path):
     with pytest.raises(StopIteration):
         train(fresh_model(), *datasets, FAST, tmp_path / "best", CPU, stop)
     assert seen == [1, 2]
+
+
+def test_adversarial_steps_move_the_word_vectors_uphill_and_back(datasets, tmp_path, monkeypatch):
+    model = fresh_model()
+    start = model.embedding.weight.detach().clone()
+    seen = []
+    model.register_forward_pre_hook(
+        lambda module, _: (
+            seen.append(module.embedding.weight.detach().clone()) if module.training else None
+        )
+    )
+    losses = []
+    original = torch.nn.BCEWithLogitsLoss.forward
+
+    def recording(self, *inputs):
+        loss = original(self, *inputs)
+        losses.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(torch.nn.BCEWithLogitsLoss, "forward", recording)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimizer, *args, **kwargs: None)
+    config = TrainingConfig(epochs=1, batch_size=80, adversarial_norm=0.5)
+    train(model, *datasets, config, tmp_path / "best", CPU)
+    assert len(seen) == len(losses) == 6
+    for clean, moved in zip(seen[::2], seen[1::2], strict=True):
+        assert torch.equal(clean, start)
+        assert (moved - start).norm().item() == pytest.approx(0.5, rel=1e-5)
+        assert not (moved - start)[0].any(), "padding stays zero"
+    assert all(moved > clean for clean, moved in zip(losses[::2], losses[1::2], strict=True))
+    assert torch.equal(model.embedding.weight, start)
