@@ -155,10 +155,16 @@ PRETRAINED = Configuration(
     model={
         "hidden_size": 256,
         "pooling": "mean_max",
-        "embedding_dropout": 0.5,
+        "embedding_dropout": 0.3,
         "dropout": 0.5,
     },
-    training=TrainingConfig(epochs=8, learning_rate=1e-3),
+    training=TrainingConfig(
+        epochs=6,
+        learning_rate=3e-3,
+        recurrent_rate_factor=0.5,
+        embedding_rate_factor=0.1,
+        adversarial_norm=5.0,
+    ),
     pretraining=PretrainingConfig(),
 )
 

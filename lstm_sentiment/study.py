@@ -198,6 +198,7 @@ ABLATION = {
     "end of long reviews": SHORTER.but(keep="tail"),
     "averaged weights": SHORTER.but(training={"averaging_decay": 0.999}),
     "label smoothing 0.1": SHORTER.but(training={"label_smoothing": 0.1}),
+    "adversarial steps": SHORTER.but(training={"adversarial_norm": 5.0}),
     "GRU": SHORTER.but({"cell": "gru"}),
     "plain RNN": SHORTER.but({"cell": "rnn"}),
 }
@@ -205,6 +206,7 @@ ABLATION = {
 FROM_LANGUAGE_MODEL = {
     "language model": PRETRAINED,
     "language model, last state": PRETRAINED.but({"pooling": "last"}),
+    "language model, no adversarial steps": PRETRAINED.but(training={"adversarial_norm": 0.0}),
     "its word vectors and vocabulary only": PRETRAINED.but(pretraining=None),
 }
 
