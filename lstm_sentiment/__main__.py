@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +73,7 @@ def fetch(options: argparse.Namespace) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model."""
+    configuration = _configuration(options)
     reviews = load_reviews(options.data)
     print(describe_loading(reviews))
     if options.limit and options.limit < len(reviews):
@@ -86,14 +87,15 @@ def train_command(options: argparse.Namespace) -> None:
         reviews = reviews[~left_out]
     split = split_reviews(reviews, seed=options.seed)
 
-    configuration = _configuration(options)
     token_lists = {
         name: tokenize_all(part["review"], name) for name, part in split._asdict().items()
     }
     texts = []
-    if configuration.vectors == "imdb":
+    if configuration.vectors == "imdb" or configuration.pretraining:
         texts = load_unlabelled([*reviews["review"], *held_back])
     unlabelled = [*token_lists["train"], *tokenize_all(texts, "texts without labels")]
+    if configuration.pretraining:
+        print(f"language model from {len(unlabelled):,} texts, unless it is in the data folder")
     prepared = prepare(
         configuration,
         token_lists,
@@ -130,7 +132,11 @@ def train_command(options: argparse.Namespace) -> None:
 
 
 def _configuration(options: argparse.Namespace) -> Configuration:
-    """The system that --preset and --pretrain name, with what other options change in it."""
+    """The system that --preset and --pretrain name, with what other options change in it.
+
+    Raises:
+        DataError: the options do not go together or have impossible values.
+    """
     configuration = PRESETS[options.preset] if options.preset else REPORT
     if options.pretrain:
         configuration = PRETRAINED
@@ -141,7 +147,13 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     settings = ("epochs", "batch_size", "learning_rate", "seed")
     training = {name: given[name] for name in settings if name in given}
     fields = {"vectors": options.vectors} if options.vectors else {}
-    return configuration.but(model, training, **fields)
+    try:
+        if options.pretrain and "hidden_size" in given:
+            size = given["hidden_size"]
+            fields["pretraining"] = replace(configuration.pretraining, hidden_size=size)
+        return configuration.but(model, training, **fields)
+    except ValueError as error:
+        raise DataError(f"these options do not work: {error}") from error
 
 
 def study(options: argparse.Namespace) -> None:
@@ -149,7 +161,7 @@ def study(options: argparse.Namespace) -> None:
     if options.name == "baselines":
         table = summarise_study(run_baselines())
     elif options.name == "search":
-        table = run_search(options.trials, options.storage)
+        table = run_search(options.trials, options.storage, options.seeds[0])
     else:
         table = summarise_study(run_study(options.name, options.seeds))
     print(table.to_string(float_format="{:.4f}".format))
@@ -252,14 +264,18 @@ def _parser() -> argparse.ArgumentParser:
     systems.add_argument(
         "--pretrain",
         action="store_true",
-        help="start from a language model, trained first on all text at hand (up to two hours)",
+        help="start from a language model, trained first on all text at hand (with 50,000 reviews "
+        "an hour; other text, such as after another --seed, needs another one)",
     )
     command.add_argument("--vectors", help=vectors_help)
-    command.add_argument("--epochs", type=int, help=f"({REPORT.training.epochs})")
-    command.add_argument("--batch-size", type=int, help=f"({REPORT.training.batch_size})")
-    command.add_argument("--learning-rate", type=float, help=f"({REPORT.training.learning_rate})")
-    command.add_argument("--hidden-size", type=int, help=f"({REPORT.model['hidden_size']})")
-    command.add_argument("--pooling", choices=POOLINGS, help=f"({POOLINGS[0]})")
+    for name, kind, usual in [
+        ("--epochs", int, REPORT.training.epochs),
+        ("--batch-size", int, REPORT.training.batch_size),
+        ("--learning-rate", float, REPORT.training.learning_rate),
+        ("--hidden-size", int, REPORT.model["hidden_size"]),
+    ]:
+        command.add_argument(name, type=kind, help=f"({usual}, or as in the system chosen)")
+    command.add_argument("--pooling", choices=POOLINGS, help="(last, or as in the system chosen)")
     command.add_argument("--bidirectional", action="store_true", help="read from both ends")
     command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
 
@@ -277,7 +293,11 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=study)
     command.add_argument("name", choices=[*STUDIES, "baselines", "search"])
     command.add_argument(
-        "--seeds", type=int, nargs="+", default=SEEDS, help="each trains once more (0 1 2)"
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=SEEDS,
+        help="each trains once more (0 1 2); the search takes the first",
     )
     command.add_argument(
         "--trials", type=int, default=40, help="of the search, in all (%(default)s)"

@@ -46,6 +46,9 @@ class Configuration:
     model: options of `SentimentLSTM`.
     training: how to train.
     pretraining: how to train the language model to start from; None: no such model.
+
+    Raises:
+        ValueError: the network could not start from the language model.
     """
 
     vectors: str | None = "imdb"
@@ -57,6 +60,20 @@ class Configuration:
     model: dict = field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()  # noqa: RUF009 (it is frozen)
     pretraining: PretrainingConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.pretraining is None:
+            return
+        language_model = {"num_layers": 1, "bidirectional": False, "cell": "lstm"}
+        wrong = [name for name in language_model if name in self.model]
+        wrong = [name for name in wrong if self.model[name] != language_model[name]]
+        if self.model.get("hidden_size") != self.pretraining.hidden_size:
+            wrong.append("hidden_size")
+        if wrong:
+            raise ValueError(
+                f"{', '.join(wrong)} must be as in the language model to start from, which reads "
+                f"forward with one layer of {self.pretraining.hidden_size} LSTM units"
+            )
 
     def but(self, model: Mapping = {}, training: Mapping = {}, **fields) -> Configuration:
         """This configuration with some model options, training settings or fields changed."""
@@ -169,8 +186,8 @@ PRETRAINED = Configuration(
 )
 
 # What the four systems leave open is as in Keras: words from the end of a longer review, vectors
-# from small random numbers, Adam at a constant 1e-3. Keras' `dropout` of an LSTM is a mask on the
-# dimensions of its input, the same at every step: spatial dropout.
+# from small random numbers, Adam at a constant 1e-3, gradients as they are. Keras' `dropout` of an
+# LSTM is a mask on the dimensions of its input, the same at every step: spatial dropout.
 _LEARNT = Configuration(
     vectors=None,
     min_count=1,
@@ -178,7 +195,11 @@ _LEARNT = Configuration(
     max_length=200,
     keep="tail",
     training=TrainingConfig(
-        epochs=5, learning_rate=1e-3, schedule="constant", embedding_rate_factor=1.0
+        epochs=5,
+        learning_rate=1e-3,
+        schedule="constant",
+        embedding_rate_factor=1.0,
+        clip_norm=1e9,
     ),
 )
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import safetensors
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -38,9 +39,7 @@ from lstm_sentiment.training import (
     write_checkpoint,
 )
 
-PIECE_LENGTH = 400  # words; a longer review is read as several texts, so that none is left out
-
-
+PIECE_LENGTH = 400  # words; a longer review is read as several texts
 SCORES_AT_ONCE = 2**20  # in float32 they take 4 MB, which a usual third-level cache holds
 
 
@@ -64,6 +63,11 @@ class PretrainingConfig:
     dropout: float = 0.1
     clip_norm: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "epochs", "batch_size", "learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 class LanguageModel(nn.Module):
@@ -96,17 +100,18 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, weights.shape[1])
         shares = torch.as_tensor(counts, dtype=torch.float32).clamp(min=1)
-        shares[PADDING_INDEX] = 0  # its bias is -inf: padding never comes next
+        shares[PADDING_INDEX] = 0  # padding never comes next: it has neither score nor bias
         self.register_buffer("shares", shares / shares.sum(), persistent=False)
         self.bias = nn.Parameter(self.shares[1:].log())
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """Mean cross-entropy, in nats, of words 2, 3, ... of texts (B, T) with lengths (B,).
 
-        In training, the words of the batch stand for the whole vocabulary: a word that is there
-        with probability q counts 1 / q times, so that the sum over them is, in expectation, that
-        over all words (Bengio & Senécal 2008). With 1,500 words instead of 30,000 a step takes a
-        fraction of the time. In evaluation all words are summed over.
+        In training, the words of the batch stand for the whole vocabulary: a word that would be
+        there with probability q, if words were drawn one by one, counts 1 / q times, so that the
+        sum over them approximates that over all words (Bengio & Senécal 2008). With 1,500 words
+        instead of 30,000 a step takes a fraction of the time. In evaluation all words are summed
+        over.
         """
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
         vectors = self.embedding(words)  # (U, D)
@@ -134,8 +139,7 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, targets):
-        n = len(x)
+    def forward(ctx, x, weight, bias, targets, keep):
         rows = max(128, SCORES_AT_ONCE // len(weight) // 128 * 128)
         d_x, d_weight, d_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
         loss = 0.0
@@ -148,21 +152,21 @@ class _CrossEntropy(torch.autograd.Function):
             shares = scores.exp_()
             total = shares.sum(dim=1, keepdim=True)
             loss += total.log().sum()
-            if any(ctx.needs_input_grad):
+            if keep:
                 shares /= total
                 shares.scatter_add_(1, target, shares.new_full(target.shape, -1.0))
                 d_x.append(linear(shares, weight_back))
                 d_weight += weight_gradient(shares, block)
                 d_bias += shares.sum(dim=0)
-        if d_x:
+        if keep:
             ctx.save_for_backward(torch.cat(d_x), d_weight, d_bias)
-        ctx.n = n
-        return loss / n
+        ctx.n = len(x)
+        return loss / ctx.n
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_loss):
-        return *(gradient * (d_loss / ctx.n) for gradient in ctx.saved_tensors), None
+        return *(gradient * (d_loss / ctx.n) for gradient in ctx.saved_tensors), None, None
 
 
 def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -171,11 +175,14 @@ def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> T
     x (N, D), weight (U, D), bias (U,). Equal to PyTorch's functions of those names one after the
     other, in a third of the time and without memory for the scores.
     """
-    return _CrossEntropy.apply(x, weight, bias, targets)
+    keep = torch.is_grad_enabled()  # within the function it never is
+    return _CrossEntropy.apply(x, weight, bias, targets, keep)
 
 
 def text_pieces(token_lists: Sequence[Sequence[str]], vocabulary: Vocabulary) -> ReviewDataset:
-    """Word indices of the texts, cut into pieces of at most `PIECE_LENGTH` words, all kept.
+    """Word indices of the texts, cut into pieces of at most `PIECE_LENGTH` words.
+
+    A piece of one word, after which nothing comes, is left out.
 
     Raises:
         DataError: no text has two words.
@@ -286,21 +293,31 @@ def pretrained_language_model(
     start = hashlib.sha256(np.ascontiguousarray(embedding_matrix).tobytes()).hexdigest()
     settings = asdict(config) | {"words": vocabulary.words, "vectors": start}
     path = data_folder() / f"language-model-{training_key(token_lists, settings)}.safetensors"
-    if path.is_file():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(
+        path.with_suffix(".lock")
+    ):  # a second process waits and takes what the first made
+        if not path.is_file():
+            _pretrain_and_keep(model, token_lists, validation_token_lists, vocabulary, config, path)
         model.load_state_dict(load_file(path))
         with safetensors.safe_open(path, framework="pt") as file:
             return model, pd.DataFrame(json.loads(file.metadata()["history"]))
+
+
+def _pretrain_and_keep(
+    model: LanguageModel,
+    token_lists: Sequence[Sequence[str]],
+    validation_token_lists: Sequence[Sequence[str]],
+    vocabulary: Vocabulary,
+    config: PretrainingConfig,
+    path: Path,
+) -> None:
+    training_set = text_pieces(token_lists, vocabulary)
+    validation_set = text_pieces(validation_token_lists, vocabulary)
     checkpoint = path.with_suffix(".checkpoint")
-    history = pretrain(
-        model,
-        text_pieces(token_lists, vocabulary),
-        text_pieces(validation_token_lists, vocabulary),
-        config,
-        checkpoint,
-    )
+    history = pretrain(model, training_set, validation_set, config, checkpoint)
     save_weights(model, path, {"history": history.to_json(orient="records")})
     checkpoint.unlink()
-    return model, history
 
 
 def start_from(model: SentimentLSTM, language_model: LanguageModel) -> None:

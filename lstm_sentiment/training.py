@@ -42,9 +42,11 @@ class TrainingConfig:
     label_smoothing: the labels 0 and 1 become half of this and 1 minus half of it (Szegedy et al.
         2016).
     averaging_decay: what is validated and kept are averages of the weights over the steps, in which
-        a step counts this much less than the next (Polyak & Juditsky 1992); 0: the weights.
-    adversarial_norm: each step also learns from word vectors that are moved by this length in the
-        direction in which the loss grows fastest (Miyato et al. 2017); 0: it does not.
+        a step counts this many times as much as the next (after Polyak & Juditsky 1992); 0: the
+        weights. The average reaches back some 1 / (1 - averaging_decay) steps.
+    adversarial_norm: each step also learns from word vectors that are moved in the direction in
+        which the loss of the batch grows fastest, all together by this length (after Miyato et al.
+        2017, who move those of each review); 0: it does not.
     clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
     seed: of the order of reviews and of dropout.
     """
@@ -134,12 +136,16 @@ def train(
 
     Returns:
         One row per epoch: epoch, train_loss and train_accuracy (means over the epoch's batches,
-        with dropout active), validation_loss, validation_accuracy, seconds, is_best (at that time).
+        with dropout active and labels smoothed, where they are), validation_loss,
+        validation_accuracy, seconds, is_best (at that time).
         The last row with `is_best` is the epoch the model is left in.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
+        ValueError: word vectors that are frozen are to be moved by `adversarial_norm`.
     """
+    if config.adversarial_norm and not model.embedding.weight.requires_grad:
+        raise ValueError("adversarial_norm needs word vectors that are not frozen")
     device = device or pick_device()
     model.to(device)
     torch.manual_seed(config.seed)
@@ -221,7 +227,7 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
         optimizer.zero_grad()
         loss.backward()
         if config.adversarial_norm:
-            with _moved_against(model.embedding.weight, config.adversarial_norm):
+            with _moved_uphill(model.embedding.weight, config.adversarial_norm):
                 adversarial_logits = model(batch.token_ids.to(device), batch.lengths)
                 loss_function(adversarial_logits, smoothed).backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -236,14 +242,16 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
 
 
 @contextlib.contextmanager
-def _moved_against(weight: nn.Parameter, norm: float) -> Iterator[None]:
+def _moved_uphill(weight: nn.Parameter, norm: float) -> Iterator[None]:
     """`weight` moved by `norm` along its gradient, and back afterwards."""
     original = weight.detach().clone()
     with torch.no_grad():
         weight.add_(weight.grad, alpha=norm / (weight.grad.norm().item() + 1e-12))
-    yield
-    with torch.no_grad():
-        weight.copy_(original)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(original)
 
 
 def predict_logits(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
@@ -286,6 +294,23 @@ def save_weights(
         save_file(weights, part, metadata)
 
 
+_RANDOM_SETTERS = {
+    "cpu": torch.set_rng_state,
+    "cuda": torch.cuda.set_rng_state_all,
+    "mps": torch.mps.set_rng_state,
+}
+
+
+def _random_states() -> dict:
+    """The state of every generator that dropout may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
 def write_checkpoint(
     path: Path,
     model: nn.Module,
@@ -298,7 +323,7 @@ def write_checkpoint(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
-        "random": torch.get_rng_state(),
+        "random": _random_states(),
         "rows": rows,
     }
     with replacing(path) as part:
@@ -316,7 +341,8 @@ def read_checkpoint(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    torch.set_rng_state(state["random"])
+    for kind, random_state in state["random"].items():
+        _RANDOM_SETTERS[kind](random_state)
     return state["rows"]
 
 

@@ -68,6 +68,7 @@ def test_a_preset_builds_the_network_described(name):
     assert (training.epochs, training.batch_size) == (5, 64)
     assert (training.learning_rate, training.embedding_rate_factor) == (1e-3, 1.0)
     assert training.schedule == "constant"
+    assert training.clip_norm == 1e9
     assert not model.embedding.weight[0].any()
     assert 0 < model.embedding.weight.abs().max() <= 0.05
 
@@ -125,8 +126,14 @@ def test_a_pretrained_model_starts_from_the_language_model(data_home):
     assert "very" in parts.vocabulary
     model = build_model(configuration, parts)
     assert torch.equal(model.embedding.weight, parts.language_model.embedding.weight)
-    with pytest.raises(ValueError, match="other sizes"):
-        build_model(configuration.but({"hidden_size": 7}), parts)
+
+
+@pytest.mark.parametrize(
+    "options", [{"hidden_size": 7}, {"bidirectional": True}, {"num_layers": 2}, {"cell": "gru"}]
+)
+def test_what_cannot_start_from_the_language_model_is_refused_at_once(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        PRETRAINED.but(options)
 
 
 def test_vectors_that_are_trained_here_need_texts():

@@ -96,16 +96,18 @@ def test_with_every_word_in_the_batch_the_sampled_loss_is_the_whole_one():
     assert sampled.item() == pytest.approx(whole.item(), rel=1e-5)
 
 
-def test_words_that_are_seldom_in_a_batch_weigh_more_when_they_are():
-    """A word that is present with probability q counts 1/q: the sum over all words, on average."""
-    torch.manual_seed(0)
-    shares = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    scores = torch.tensor([0.1, -0.4, 0.7, 1.2])
-    present = -torch.expm1(6 * torch.log1p(-shares))
-    draws = torch.multinomial(shares.expand(20_000, 4), 6, replacement=True)
-    seen = torch.zeros(20_000, 4).scatter_(1, draws, 1.0)
-    estimate = (seen * (scores - present.log()).exp()).sum(1).mean()
-    assert estimate.item() == pytest.approx(scores.exp().sum().item(), rel=0.01)
+def test_in_training_scores_are_corrected_for_how_seldom_a_word_is_in_a_batch():
+    model = fresh_model().train()
+    ids = torch.tensor([VOCABULARY.encode(["film", "was", "good"])])
+    words = ids[0].sort().values
+    with torch.no_grad():
+        outputs, _ = model.lstm(model.embedding(ids))
+        predicted = model.projection(outputs[0, :2])
+        present = 1 - (1 - model.shares[words]) ** 2  # of two words that are predicted
+        scores = predicted @ model.embedding(words).t() + model.bias[words - 1] - present.log()
+        targets = torch.tensor([(words == word).nonzero().item() for word in ids[0, 1:]])
+        expected = functional.cross_entropy(scores, targets)
+        assert model(ids, torch.tensor([3])).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_it_learns_what_follows_what(tmp_path):
@@ -149,8 +151,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, monkeypatch):
 def test_a_trained_model_is_kept_and_another_setting_is_another(data_home, monkeypatch):
     arguments = (TEXTS, VOCABULARY, vectors(), TEXTS[:2])
     first, history = pretrained_language_model(*arguments, FAST)
-    (kept,) = data_home.iterdir()
-    assert kept.suffix == ".safetensors"
+    assert {path.suffix for path in data_home.iterdir()} == {".safetensors", ".lock"}
 
     def fail(*_):
         raise AssertionError("trained again")
@@ -181,7 +182,7 @@ def test_the_classifier_starts_from_its_vectors_and_lstm():
         start_from(SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=13), trained)
 
 
-def test_long_texts_are_cut_into_pieces_and_nothing_is_lost():
+def test_long_texts_are_cut_into_pieces_and_those_of_one_word_left_out():
     texts = [["good"] * 900, ["bad"], [], ["film", "good"]]
     dataset = text_pieces(texts, VOCABULARY)
     assert sorted(dataset.lengths) == [2, 900 - 2 * PIECE_LENGTH, PIECE_LENGTH, PIECE_LENGTH]
@@ -197,3 +198,17 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
         model.projection.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="language model"):
         pretrain(model, dataset, dataset, FAST, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "epochs", "batch_size", "learning_rate"])
+def test_impossible_settings_are_named(name):
+    with pytest.raises(ValueError, match=name):
+        PretrainingConfig(**{name: 0})
+
+
+def test_evaluation_computes_no_gradients(monkeypatch):
+    def fail(*_):
+        raise AssertionError("a gradient was computed")
+
+    monkeypatch.setattr(language_model, "weight_gradient", fail)
+    assert perplexity(fresh_model(), text_pieces(TEXTS[:1], VOCABULARY)) > 1

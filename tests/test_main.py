@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from lstm_sentiment import __main__ as commands
 from lstm_sentiment.__main__ import main
+from lstm_sentiment.configurations import PRETRAINED
 
 
 def write_reviews(path, n, seed):
@@ -100,3 +103,61 @@ def test_what_is_missing_is_said_in_one_line(command, tmp_path, data_home, monke
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
+
+
+def test_a_preset_and_a_pretrained_model_are_trained(tmp_path, data_home, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 120, seed=1)
+    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: ["a good film", "a bad film"])
+    data = ["train", "--data", "train.csv"]
+    assert main([*data, "--preset", "lab8-rnn", "--epochs", "1"]) == 0
+    saved = json.loads((tmp_path / "artifacts" / "model.json").read_text())
+    assert saved["model"]["cell"] == "rnn"
+    assert main(["predict", "good great"]) == 0
+    tiny = replace(PRETRAINED.pretraining, epochs=1)
+    monkeypatch.setattr(commands, "PRETRAINED", PRETRAINED.but(min_count=1, pretraining=tiny))
+    assert main([*data, "--pretrain", "--epochs", "1", "--hidden-size", "8"]) == 0
+    assert "language model from 86 texts" in capsys.readouterr().out
+    assert len(list(data_home.glob("language-model-*.safetensors"))) == 1
+    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
+    assert metrics["data"]["configuration"]["pretraining"]["hidden_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--preset", "day17", "--epochs", "0"], "epochs"),
+        (["--pretrain", "--bidirectional"], "bidirectional"),
+        (["--learning-rate", "-1"], "learning_rate"),
+    ],
+)
+def test_options_that_do_not_work_are_refused_before_anything_is_read(options, reason, capsys):
+    assert main(["train", "--data", "nowhere.csv", *options]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
+    table = pd.DataFrame(
+        {
+            "name": ["a", "a"],
+            "validation_accuracy": [0.5, 0.7],
+            "outside_accuracy": [0.5, 0.6],
+            "outside_n": [9, 9],
+            "seconds": [1.0, 2.0],
+        }
+    )
+    asked = []
+    monkeypatch.setattr(
+        commands, "run_study", lambda name, seeds: asked.append((name, list(seeds))) or table
+    )
+    assert main(["study", "leaks", "--seeds", "3", "4"]) == 0
+    assert asked == [("leaks", [3, 4])]
+    assert "0.6000" in capsys.readouterr().out
+
+
+def test_help_is_printed(capsys):
+    for arguments in (["--help"], ["train", "--help"], ["study", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    assert "--seeds" in capsys.readouterr().out

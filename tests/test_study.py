@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import optuna
@@ -11,7 +12,8 @@ import pytest
 
 from lstm_sentiment import study
 from lstm_sentiment.configurations import Configuration
-from lstm_sentiment.data import normalised_text
+from lstm_sentiment.data import DataError, normalised_text
+from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.study import (
     STUDIES,
     all_data,
@@ -64,7 +66,7 @@ def small_world(tmp_path, data_home, monkeypatch):
             ("other", SMALL.but({"dropout": 0.5}), drawn_data()),
         ],
     )
-    caches = (study._drawn_reviews, study._unlabelled_tokens, study.drawn_data)
+    caches = (study._parts, study._unlabelled_tokens, study._official_test, study.drawn_data)
     for function in caches:
         function.cache_clear()
     yield tmp_path
@@ -127,28 +129,32 @@ def test_sets_do_not_overlap_and_outside_has_no_near_copy_of_a_drawn_review(
     small_world, monkeypatch
 ):
     table = reviews(240, seed=1)
-    drawn_text = study._drawn_reviews()[0]["train"]["review"].iloc[0]
-    copy = pd.DataFrame({"review": [f"{drawn_text} indeed"], "sentiment": ["positive"]})
-    extended = pd.concat([table, copy], ignore_index=True)
+    copies = [f"{table['review'][0]} indeed", f"{table['review'][200]} indeed"]
+    extended = pd.concat(
+        [table, pd.DataFrame({"review": copies, "sentiment": "negative"})], ignore_index=True
+    )
     monkeypatch.setattr(study, "load_reviews", lambda source: extended)
     monkeypatch.setattr(study, "draw_balanced", lambda everything, n: table.head(100))
-    study._drawn_reviews.cache_clear()
-    parts, everything = study._drawn_reviews()
-    assert len(everything) == 241
+    parts = study._parts()
+    outside = parts["outside"]["review"].tolist()
+    assert copies[0] not in outside, "its original was drawn"
+    assert copies[1] in outside, "its original was not"
+    assert len(outside) == 141
     texts = {
         name: {normalised_text(text) for text in part["review"]} for name, part in parts.items()
     }
     for first in texts:
         for second in texts:
             assert first == second or not texts[first] & texts[second]
-    is_first_hundred = drawn_text in table.head(100)["review"].tolist()
-    assert (copy["review"][0] in parts["outside"]["review"].tolist()) != is_first_hundred
 
 
 def test_all_labels_trains_on_most_of_them(small_world):
     data = all_data()
     sizes = {name: len(lists) for name, lists in data.token_lists.items()}
-    assert sizes == {"train": 206, "validation": 10, "outside": 24}
+    assert sizes == {"train": 90 + 106, "validation": 9, "outside": 25}
+    tested = set(study._parts()["test"]["review"])
+    for lists in data.token_lists.values():
+        assert not tested & {" ".join(tokens) for tokens in lists}
 
 
 def test_the_official_test_reviews_are_used_where_they_are(small_world, data_home):
@@ -158,9 +164,10 @@ def test_the_official_test_reviews_are_used_where_they_are(small_world, data_hom
         folder.mkdir(parents=True)
         for number in range(3):
             (folder / f"{number}_7.txt").write_text(f"a {word} film number {number}")
+    study._official_test.cache_clear()
     data = official_data()
     assert len(data.token_lists["outside"]) == 6
-    assert len(data.token_lists["train"]) == 192
+    assert len(data.token_lists["train"]) == 184
 
 
 def test_leaks_are_what_they_say(small_world):
@@ -191,10 +198,66 @@ def test_leaks_are_what_they_say(small_world):
 
 
 def test_every_study_names_systems_that_can_be_built():
-    for name in ("ABLATION", "FROM_LANGUAGE_MODEL"):
-        for configuration in getattr(study, name).values():
-            assert isinstance(configuration, Configuration)
     assert set(STUDIES) == {"ablation", "language-model", "all-labels", "presets", "leaks"}
+    for configurations in (study.ABLATION, study.FROM_LANGUAGE_MODEL):
+        for configuration in configurations.values():
+            assert SentimentLSTM(np.zeros((3, 4)), **configuration.model)
+
+
+def test_a_row_of_other_data_is_run_again_and_never_averaged_with(small_world, monkeypatch):
+    run_study("ablation", seeds=[0, 1])
+    monkeypatch.setattr(study, "DRAWN", 80)
+    study._parts.cache_clear()
+    study.drawn_data.cache_clear()
+    table = run_study("ablation", seeds=[0])
+    assert table["train_n"].tolist() == [70, 70, 56, 56]
+    with pytest.raises(DataError, match="different data"):
+        summarise_study(table)
+    assert set(summarise_study(run_study("ablation", seeds=[0, 1]))["seeds"]) == {2}
+
+
+def test_going_back_to_a_configuration_runs_it_again(small_world, monkeypatch):
+    changed = SMALL.but(training={"epochs": 1})
+    for configuration in (SMALL, changed, SMALL):
+        monkeypatch.setitem(
+            study.STUDIES, "ablation", lambda chosen=configuration: [("a", chosen, drawn_data())]
+        )
+        (row,) = run_study("ablation", seeds=[0]).to_dict("records")
+        assert json.loads(row["configuration"])["training"]["epochs"] == (
+            configuration.training.epochs
+        )
+
+
+def test_what_cannot_be_run_does_not_stop_the_rest(small_world, monkeypatch):
+    missing = SMALL.but(vectors="./missing.txt")
+    monkeypatch.setitem(
+        study.STUDIES,
+        "ablation",
+        lambda: [("missing", missing, drawn_data()), ("small", SMALL, drawn_data())],
+    )
+    with pytest.raises(DataError, match=r"missing, seed 0.*missing\.txt"):
+        run_study("ablation", seeds=[0])
+    assert read_study("ablation")["name"].tolist() == ["small"]
+
+
+def test_without_texts_the_training_reviews_of_the_split_are_taken(
+    small_world, monkeypatch, capsys
+):
+    monkeypatch.setattr(study, "load_unlabelled", lambda exclude: [])
+    for data in (drawn_data(), all_data()):
+        assert data.unlabelled == data.token_lists["train"]
+    assert "training reviews are taken" in capsys.readouterr().out
+
+
+def test_two_processes_fill_one_table(small_world):
+    path = study.RESULTS / "together.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: study._append(path, {"name": "a", "seed": n}), range(24)))
+    assert sorted(pd.read_csv(path)["seed"]) == list(range(24))
+    study._append(path, {"name": "b", "seed": 0, "new": 1.5})
+    table = pd.read_csv(path)
+    assert table["new"].isna().sum() == 24
+    assert table.iloc[-1].to_dict() == {"name": "b", "seed": 0, "new": 1.5}
 
 
 def test_baselines_are_measured_on_the_same_reviews(small_world):
@@ -222,6 +285,7 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
     complete = kept[kept["state"] == "COMPLETE"]
     assert complete["value"].between(0, 1).all()
     assert (complete["user_attrs_validation_n"] == 20).all()
+    assert "tail" in complete["user_attrs_configuration"].iloc[0]
     assert (kept["user_attrs_seconds"] > 0).all()
     assert {"user_attrs_torch", "user_attrs_processor"} <= set(kept.columns)
     assert len(run_search(5)) == 5
@@ -231,6 +295,7 @@ def test_what_a_search_may_suggest_can_be_built():
     search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         configuration = study.suggest(search.ask())
+        assert SentimentLSTM(np.zeros((3, 4)), **configuration.model)
         assert 0 < configuration.training.learning_rate < 0.01
         assert configuration.keep in ("head_and_tail", "tail")
 

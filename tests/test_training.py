@@ -293,3 +293,9 @@ def test_adversarial_steps_move_the_word_vectors_uphill_and_back(datasets, tmp_p
         assert not (moved - start)[0].any(), "padding stays zero"
     assert all(moved > clean for clean, moved in zip(losses[::2], losses[1::2], strict=True))
     assert torch.equal(model.embedding.weight, start)
+
+
+def test_frozen_word_vectors_cannot_be_moved(datasets, tmp_path):
+    config = TrainingConfig(epochs=1, adversarial_norm=1.0)
+    with pytest.raises(ValueError, match="frozen"):
+        train(fresh_model(freeze_embedding=True), *datasets, config, tmp_path / "best", CPU)
