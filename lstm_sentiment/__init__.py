@@ -87,7 +87,13 @@ from lstm_sentiment.configurations import (
     build_model,
     prepare,
 )
-from lstm_sentiment.study import read_study, run_search, run_study, summarise_study
+from lstm_sentiment.study import (
+    read_study,
+    run_baselines,
+    run_search,
+    run_study,
+    summarise_study,
+)
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 
 __version__ = "0.1.0"
@@ -150,6 +156,7 @@ __all__ = [
     "read_review_column",
     "read_study",
     "reliability_curve",
+    "run_baselines",
     "run_search",
     "run_study",
     "score",
