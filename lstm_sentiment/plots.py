@@ -472,11 +472,11 @@ def speed_bars(table: pd.DataFrame) -> Figure:
     times = table["milliseconds"]
     figure, axes = _new_figure(1.2 + 0.35 * len(table))
     bars = axes.barh(table["backend"], times, color=BLUE, height=0.65)
-    labels = [f"{time:,.3g} ms, {time / times[0]:.1f} times as long" for time in times]
-    labels[0] = f"{times[0]:,.3g} ms"
+    labels = [f"{time:,.0f} ms, {time / times[0]:.1f} times as long" for time in times]
+    labels[0] = f"{times[0]:,.0f} ms"
     axes.bar_label(bars, labels, padding=3)
     axes.invert_yaxis()
-    axes.set(xlabel="milliseconds per batch, forward and backward", xlim=(0, 1.4 * times.max()))
+    axes.set(xlabel="milliseconds per training step", xlim=(0, 1.4 * times.max()))
     axes.grid(visible=False, axis="y")
     _title(
         figure,
