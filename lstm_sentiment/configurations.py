@@ -65,8 +65,9 @@ class Configuration:
         if self.pretraining is None:
             return
         language_model = {"num_layers": 1, "bidirectional": False, "cell": "lstm"}
-        wrong = [name for name in language_model if name in self.model]
-        wrong = [name for name in wrong if self.model[name] != language_model[name]]
+        wrong = [
+            name for name, value in language_model.items() if self.model.get(name, value) != value
+        ]
         if self.model.get("hidden_size") != self.pretraining.hidden_size:
             wrong.append("hidden_size")
         if wrong:

@@ -57,7 +57,7 @@ from lstm_sentiment.data import (
     split_reviews,
 )
 from lstm_sentiment.embeddings import train_word_vectors
-from lstm_sentiment.evaluation import wilson_interval
+from lstm_sentiment.evaluation import evaluate
 from lstm_sentiment.text import encode_labels, tokenize_all
 from lstm_sentiment.training import predict_proba, run_trial
 
@@ -413,13 +413,9 @@ def _run(configuration: Configuration, prepared: Prepared) -> dict[str, float]:
 
 
 def _outside(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    right = int(((probabilities >= 0.5) == (labels > 0.5)).sum())
-    low, high = wilson_interval(right, len(labels))
-    return {
-        "outside_accuracy": right / len(labels),
-        "outside_low": low,
-        "outside_high": high,
-    }
+    result = evaluate(labels, probabilities)
+    low, high = result["accuracy_95"]
+    return {"outside_accuracy": result["accuracy"], "outside_low": low, "outside_high": high}
 
 
 # ---- Baselines ----
@@ -445,10 +441,10 @@ def run_baselines() -> pd.DataFrame:
         seconds = time.perf_counter() - start
         validation = model.predict_proba(inputs["validation"])[:, 1]
         outside = model.predict_proba(inputs["outside"])[:, 1]
-        right = (validation >= 0.5) == (data.labels["validation"] > 0.5)
         row = {"name": name, "seed": 0}
         row |= {f"{part}_n": len(lists) for part, lists in data.token_lists.items()}
-        row |= {"validation_accuracy": float(right.mean())}
+        accuracy = evaluate(data.labels["validation"], validation)["accuracy"]
+        row |= {"validation_accuracy": accuracy}
         row |= _outside(data.labels["outside"], outside)
         rows.append(row | {"seconds": seconds, "unlabelled_n": len(data.unlabelled)} | _versions())
     with replacing(RESULTS / "baselines.csv") as part:
