@@ -111,7 +111,8 @@ def train_command(options: argparse.Namespace) -> None:
         datasets["train"],
         datasets["validation"],
         configuration.training,
-        folder / "best_epoch.safetensors",
+        folder / "training.checkpoint",
+        resume=options.resume,
     )
     history.to_csv(folder / "history.csv", index=False)
     predictor = SentimentPredictor(
@@ -278,6 +279,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pooling", choices=POOLINGS, help="(last, or as in the system chosen)")
     command.add_argument("--bidirectional", action="store_true", help="read from both ends")
     command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    command.add_argument(
+        "--resume", action="store_true", help="go on where the same command was interrupted"
+    )
 
     command = add("evaluate", evaluate_command)
     command.add_argument("file", help="CSV with the columns review and sentiment")
@@ -323,9 +327,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (DataError, OSError) as error:
+    except (DataError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # as shells report it
     return 0
 
 

@@ -232,7 +232,9 @@ def pretrain(
         model.parameters(), lr=config.learning_rate, fused=device.type in ("cpu", "cuda")
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * len(loader)))
-    rows = read_checkpoint(checkpoint, model, optimizer, scheduler) if checkpoint.exists() else []
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    run = checkpoint.name  # see `pretrained_language_model`
+    rows = read_checkpoint(checkpoint, parts, run)["rows"] if checkpoint.exists() else []
     for epoch in range(len(rows) + 1, config.epochs + 1):
         start = time.perf_counter()
         loader.batch_sampler.set_epoch(epoch)
@@ -248,7 +250,7 @@ def pretrain(
         row["validation_perplexity"] = perplexity(model, validation_set)
         row["seconds"] = time.perf_counter() - start
         rows.append(row)
-        write_checkpoint(checkpoint, model, optimizer, scheduler, rows)
+        write_checkpoint(checkpoint, parts, {"run": run, "rows": rows})
     return pd.DataFrame(rows)
 
 

@@ -1,29 +1,34 @@
 """Mini-batch training with validation after every epoch, and the best epoch kept.
 
 `train` takes a model and two datasets and returns the history, one row per epoch. The model it
-leaves is that of the epoch with the best validation accuracy, read back from its checkpoint.
+leaves is that of the epoch with the best validation accuracy, read back from the checkpoint, from
+which a run that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import math
+import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from lstm_sentiment.data import ReviewDataset, make_loader, replacing
+from lstm_sentiment.data import DataError, ReviewDataset, make_loader, replacing
 from lstm_sentiment.model import SentimentLSTM
 
 EVALUATION_BATCH_SIZE = 256
@@ -115,24 +120,28 @@ def train(
     training_set: ReviewDataset,
     validation_set: ReviewDataset,
     config: TrainingConfig,
-    checkpoint: str | Path = "artifacts/best_epoch.safetensors",
+    checkpoint: str | Path = "artifacts/training.checkpoint",
     device: torch.device | None = None,
     on_epoch: Callable[[dict], None] | None = None,
+    resume: bool = False,
 ) -> pd.DataFrame:
     """Train `model` in place and leave it as it was after its best epoch.
 
     The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015). After each
-    epoch the model, or the average of its weights, is scored on the validation set; whenever its
-    accuracy is higher than ever before (ties: when the loss is lower), its weights are written to
-    `checkpoint`, and at the end they are read back from there.
+    epoch the model, or the average of its weights, is scored on the validation set; the best epoch
+    is the one with the highest accuracy (ties: the lowest loss). A keyboard interrupt ends the
+    training as if the epochs completed until then had been all.
 
     Args:
         model: the network; it is moved to the device.
         training_set, validation_set: labelled reviews.
         config: how to train.
-        checkpoint: file for the best epoch's weights.
+        checkpoint: file for all that the next epoch depends on, and for the best epoch's weights;
+            after every epoch it is written anew, whole or not at all.
         device: where to compute; `pick_device()` where None.
         on_epoch: called with each row of the history as soon as it is known.
+        resume: go on after the last epoch in `checkpoint`, if the file exists. On the same machine
+            this ends with exactly the weights and the history of a run without a break.
 
     Returns:
         One row per epoch: epoch, train_loss and train_accuracy (means over the epoch's batches,
@@ -142,45 +151,83 @@ def train(
 
     Raises:
         FloatingPointError: the loss is no longer finite.
+        DataError: the checkpoint to go on from is damaged or of another run.
         ValueError: word vectors that are frozen are to be moved by `adversarial_norm`.
+        KeyboardInterrupt: before the first epoch was completed.
     """
     if config.adversarial_norm and not model.embedding.weight.requires_grad:
         raise ValueError("adversarial_norm needs word vectors that are not frozen")
+    checkpoint = Path(checkpoint)
     device = device or pick_device()
     model.to(device)
     torch.manual_seed(config.seed)
     loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
     optimizer = make_optimizer(model, config)
     scheduler = make_scheduler(optimizer, config, len(loader))
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     averaged = None
     if config.averaging_decay:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging_decay))
+        parts["averaged"] = averaged
     kept = model if averaged is None else averaged.module
-    rows = []
-    best = (-math.inf, -math.inf)
-    with tqdm(range(1, config.epochs + 1), desc="training", unit="epoch") as epochs:
-        for epoch in epochs:
-            start = time.perf_counter()
-            loader.batch_sampler.set_epoch(epoch)
-            row = {
-                "epoch": epoch,
-                **_train_epoch(model, loader, optimizer, scheduler, config, averaged),
-            }
-            row |= score(kept, validation_set)
-            row["seconds"] = time.perf_counter() - start
-            candidate = (row["validation_accuracy"], -row["validation_loss"])
-            row["is_best"] = candidate > best
-            if row["is_best"]:
-                best = candidate
-                save_weights(kept, checkpoint)
-            rows.append(row)
-            epochs.set_postfix(
-                loss=f"{row['train_loss']:.3f}", validation=f"{row['validation_accuracy']:.3f}"
-            )
-            if on_epoch is not None:
-                on_epoch(row)
-    model.load_state_dict(load_file(checkpoint, device=str(device)))
-    return pd.DataFrame(rows)
+    facts = {"run": _run_key(model, training_set, validation_set, config), "rows": []}
+    if resume and checkpoint.exists():
+        facts = read_checkpoint(checkpoint, parts, facts["run"])
+    else:
+        checkpoint.unlink(missing_ok=True)
+    rows = facts["rows"]
+    remaining = range(len(rows) + 1, config.epochs + 1)
+    try:
+        with tqdm(
+            remaining, desc="training", unit="epoch", initial=len(rows), total=config.epochs
+        ) as epochs:
+            for epoch in epochs:
+                start = time.perf_counter()
+                loader.batch_sampler.set_epoch(epoch)
+                row = {
+                    "epoch": epoch,
+                    **_train_epoch(model, loader, optimizer, scheduler, config, averaged),
+                }
+                row |= score(kept, validation_set)
+                row["seconds"] = time.perf_counter() - start
+                row["is_best"] = _rank(row) > max(map(_rank, rows), default=(-math.inf, -math.inf))
+                rows.append(row)
+                if row["is_best"]:
+                    facts["best_weights"] = _weights(kept)
+                write_checkpoint(checkpoint, parts, facts)
+                epochs.set_postfix(
+                    loss=f"{row['train_loss']:.3f}", validation=f"{row['validation_accuracy']:.3f}"
+                )
+                if on_epoch is not None:
+                    on_epoch(row)
+    except KeyboardInterrupt:
+        if not checkpoint.exists():
+            raise
+    facts = read_checkpoint(checkpoint, {}, facts["run"])  # of the last epoch that was completed
+    model.load_state_dict(facts["best_weights"])
+    if len(facts["rows"]) < config.epochs:
+        print(f"interrupted: {len(facts['rows'])} of {config.epochs} epochs are done")
+    return pd.DataFrame(facts["rows"])
+
+
+def _rank(row: dict) -> tuple[float, float]:
+    """By which the best epoch is chosen."""
+    return row["validation_accuracy"], -row["validation_loss"]
+
+
+def _run_key(
+    model: SentimentLSTM,
+    training_set: ReviewDataset,
+    validation_set: ReviewDataset,
+    config: TrainingConfig,
+) -> str:
+    """The same for two runs that do the same, but for the weights they start from."""
+    shape = list(model.embedding.weight.shape)
+    digest = hashlib.sha256(json.dumps([asdict(config), model.options, shape]).encode())
+    for dataset in (training_set, validation_set):
+        for array in (dataset.flat_ids, dataset.lengths, dataset.labels):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def make_optimizer(model: SentimentLSTM, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -214,15 +261,15 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
     loss_function = nn.BCEWithLogitsLoss()
     device = next(model.parameters()).device
     total_loss, correct = 0.0, 0
-    for batch in loader:
+    for step, batch in enumerate(loader, start=1):
         labels = batch.labels.to(device)
         logits = model(batch.token_ids.to(device), batch.lengths)  # (B,)
         smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
         loss = loss_function(logits, smoothed)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
-                f"the training loss became {loss.item()}; the learning rate "
-                f"({config.learning_rate}) is probably too high"
+                f"the training loss became {loss.item()} in step {step} of {len(loader)} of epoch "
+                f"{loader.batch_sampler.epoch}; {_likely_cause(model, config)}"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -239,6 +286,13 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
         correct += int(((logits > 0) == (labels > 0.5)).sum())
     reviews = len(loader.dataset)
     return {"train_loss": total_loss / reviews, "train_accuracy": correct / reviews}
+
+
+def _likely_cause(model: SentimentLSTM, config: TrainingConfig) -> str:
+    """Of a loss that is not finite."""
+    if not torch.isfinite(model.embedding.weight).all():
+        return "word vectors are not finite: check where they come from, or lower the learning rate"
+    return f"the learning rate ({config.learning_rate}) is probably too high"
 
 
 @contextlib.contextmanager
@@ -283,15 +337,17 @@ def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
     return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
 
 
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all weights on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
 def save_weights(
     model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write the weights of `model` as safetensors, whole or not at all."""
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
     with replacing(Path(path)) as part:
-        save_file(weights, part, metadata)
+        save_file(_weights(model), part, metadata)
 
 
 _RANDOM_SETTERS = {
@@ -311,39 +367,60 @@ def _random_states() -> dict:
     return states
 
 
-def write_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    rows: list[dict],
-) -> None:
-    """Keep all that the next epoch depends on, with the history so far: whole or not at all."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "random": _random_states(),
-        "rows": rows,
-    }
-    with replacing(path) as part:
-        torch.save(state, part)
+def write_checkpoint(path: Path, parts: Mapping[str, Any], facts: Mapping) -> None:
+    """Keep all that the next epoch depends on: whole or not at all.
+
+    Args:
+        parts: models, optimizers and the like, by name; whatever has `state_dict`.
+        facts: what else to keep: tensors, numbers, strings, lists and dicts of them. "run" says
+            which run it is.
+
+    Raises:
+        OSError: it cannot be written; what was at `path` is still there.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    with replacing(path) as unfinished:
+        try:
+            torch.save({"parts": states, "random": _random_states(), "facts": facts}, unfinished)
+        except RuntimeError as error:  # how PyTorch's writer reports a full disk
+            raise OSError(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
-def read_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-) -> list[dict]:
-    """Set everything as it was when `write_checkpoint` was called; the history until then."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    for kind, random_state in state["random"].items():
-        _RANDOM_SETTERS[kind](random_state)
-    return state["rows"]
+def read_checkpoint(path: Path, parts: Mapping[str, Any], run: str) -> dict:
+    """Set `parts`, and the random states with them, as they were when `path` was written.
+
+    Returns:
+        The `facts` that were kept.
+
+    Raises:
+        DataError: the file cannot be read or is not of this run.
+    """
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        facts = kept["facts"]
+        if facts["run"] != run:
+            raise DataError(
+                f"{path} is of a run with another model, other texts or other settings; give the "
+                "same ones to go on, or start anew"
+            )
+        for name, part in parts.items():
+            part.load_state_dict(kept["parts"][name])
+    except DataError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise DataError(f"{path} cannot be read ({error}); delete it and start anew") from error
+    if parts:
+        for kind, random_state in kept["random"].items():
+            _RANDOM_SETTERS[kind](random_state)
+    return facts
 
 
 def run_trial(
@@ -355,8 +432,10 @@ def run_trial(
 ) -> dict[str, float]:
     """Train `model`; `validation_accuracy`, `validation_loss`, `best_epoch` and `seconds` of it."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "best"
+        checkpoint = Path(folder) / "checkpoint"
         history = train(model, training_set, validation_set, config, checkpoint, on_epoch=on_epoch)
+    if len(history) < config.epochs:
+        raise KeyboardInterrupt  # half a trial is none
     best = history[history["is_best"]].iloc[-1]
     return {
         "validation_accuracy": best["validation_accuracy"],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lstm_sentiment import __main__ as commands
+from lstm_sentiment import training
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.configurations import PRETRAINED
 
@@ -54,6 +55,9 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     history = pd.read_csv("artifacts/history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
     assert "300 usable reviews" in capsys.readouterr().out
+    resume = ["--vectors", "vectors.txt", *options, "--resume"]
+    assert main(["train", "--data", "train.csv", *resume]) == 0
+    assert pd.read_csv("artifacts/history.csv").equals(history), "it was complete already"
     metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
     assert [metrics[name]["n"] for name in ("train", "validation", "test")] == [210, 60, 30]
 
@@ -161,3 +165,26 @@ def test_help_is_printed(capsys):
             main(arguments)
         assert ended.value.code == 0
     assert "--seeds" in capsys.readouterr().out
+
+
+def test_an_interrupted_training_goes_on(tmp_path, data_home, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 100, seed=1)
+    write_vectors(tmp_path / "vectors.txt")
+    options = ["--data", "train.csv", "--vectors", "vectors.txt", "--epochs", "3"]
+    original = training.score
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) in (1, 4):
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "score", interrupted)
+    assert main(["train", *options]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert main(["train", *options]) == 0
+    assert len(pd.read_csv("artifacts/history.csv")) == 2
+    assert main(["train", *options, "--resume"]) == 0
+    assert len(pd.read_csv("artifacts/history.csv")) == 3

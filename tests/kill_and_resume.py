@@ -1,0 +1,119 @@
+"""Kills a training again and again, and compares what it ends with to one that was left alone.
+
+Run by test_interruption.py in a process of its own: the children are forked from one that has
+imported torch and computed nothing yet, so each is ready to train at once.
+
+Usage: kill_and_resume.py FOLDER, which gets the weights and histories, and what happened to whom.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.training import TrainingConfig, save_weights, train
+
+KILLS = 24
+CONFIG = TrainingConfig(
+    epochs=12, batch_size=8, learning_rate=0.02, averaging_decay=0.5, adversarial_norm=0.1
+)
+
+
+def reviews(n: int, seed: int) -> ReviewDataset:
+    rng = np.random.default_rng(seed)
+    sequences = [rng.integers(2, 2_000, rng.integers(2, 30)).tolist() for _ in range(n)]
+    return ReviewDataset(sequences, [sequence[0] % 2 for sequence in sequences])
+
+
+def run(folder: Path, on_epoch=None) -> None:
+    """Train, from the checkpoint if there is one, and leave weights and history in `folder`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(os.getpid())  # the random state must come from the checkpoint or the seed
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(2_000, 50, generator=generator)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, hidden_size=16, embedding_dropout=0.2, dropout=0.3)
+    for parameter in model.parameters():
+        if parameter is not model.embedding.weight:
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    sets = reviews(160, 1), reviews(80, 2)
+    checkpoint = folder / "training.checkpoint"
+    cpu = torch.device("cpu")
+    history = train(model, *sets, CONFIG, checkpoint, cpu, on_epoch, resume=True)
+    save_weights(model, folder / "weights.safetensors")
+    history.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
+
+
+def fork(function, *arguments) -> int:
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        function(*arguments)
+        status = 0
+    except OSError as error:
+        print(error, file=sys.stderr)
+        status = 2
+    finally:
+        os._exit(status)
+
+
+def wait(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_until_the_disk_is_full(folder: Path) -> None:
+    def fill(row: dict) -> None:
+        if row["epoch"] == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as on a full disk
+    run(folder, fill)
+
+
+def main(folder: Path) -> None:
+    torch.optim.Adam([torch.zeros(1)])  # imports for seconds when first called
+    alone, killed, full = (folder / name for name in ("alone", "killed", "full"))
+    for each in (alone, killed, full):
+        each.mkdir()
+    start = time.monotonic()
+    assert wait(fork(run, alone)) == 0
+    duration = time.monotonic() - start
+    checkpoint = killed / "training.checkpoint"
+    rng = np.random.default_rng(0)
+    statuses, completed = [], []
+    for _ in range(KILLS):
+        child = fork(run, killed)
+        time.sleep(rng.uniform(0, duration / 2))
+        os.kill(child, signal.SIGKILL)
+        statuses.append(wait(child))
+        if checkpoint.exists():
+            completed.append(len(torch.load(checkpoint, weights_only=True)["facts"]["rows"]))
+            if completed[-1] == CONFIG.epochs:
+                checkpoint.unlink()  # once more from the start
+    assert wait(fork(run, killed)) == 0
+    full_status = wait(fork(run_until_the_disk_is_full, full))
+    rows = torch.load(full / "training.checkpoint", weights_only=True)["facts"]["rows"]
+    assert wait(fork(run, full)) == 0
+    kills = {
+        "statuses": statuses,
+        "completed": completed,
+        "full_status": full_status,
+        "completed_when_full": len(rows),
+    }
+    (folder / "kills.json").write_text(json.dumps(kills))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,153 @@
+"""What is left when training is killed, interrupted, or cannot write."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from lstm_sentiment import training
+from lstm_sentiment.data import DataError, ReviewDataset
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.training import TrainingConfig, run_trial, score, train
+
+CPU = torch.device("cpu")
+CONFIG = TrainingConfig(epochs=4, batch_size=8, learning_rate=0.02)
+REVIEWS = ReviewDataset(
+    [[2 + n % 3, 4, 5, 6 + n % 2] for n in range(40)], [n % 2 for n in range(40)]
+)
+
+
+def fresh_model() -> SentimentLSTM:
+    torch.manual_seed(0)
+    matrix = torch.randn(10, 8)
+    matrix[0] = 0
+    return SentimentLSTM(matrix, hidden_size=8, dropout=0.3)
+
+
+def fit(model: SentimentLSTM, folder: Path, config: TrainingConfig = CONFIG, **options):
+    checkpoint = folder / "training.checkpoint"
+    return train(model, REVIEWS, REVIEWS, config, checkpoint, CPU, **options)
+
+
+def interrupt_in_epoch(epoch: int, monkeypatch) -> None:
+    original = training.score
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == epoch:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "score", interrupted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
+def test_killed_at_any_moment_it_ends_like_a_run_without_a_break(tmp_path):
+    script = Path(__file__).with_name("kill_and_resume.py")
+    environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kills = json.loads((tmp_path / "kills.json").read_text())
+    assert kills["statuses"].count(-signal.SIGKILL) >= 20
+    assert len(set(kills["completed"])) > 3, "kills at different epochs"
+    for name in ("weights.safetensors", "history.csv"):
+        expected, killed, full = (
+            (tmp_path / run / name).read_bytes() for run in ("alone", "killed", "full")
+        )
+        assert killed == expected
+        assert full == expected
+    assert kills["full_status"] == 2
+    assert "is the disk full?" in done.stderr
+    assert kills["completed_when_full"] == 3, "the last checkpoint that was written is intact"
+
+
+def test_the_keyboard_ends_training_with_a_model_and_its_history(tmp_path, monkeypatch, capsys):
+    interrupt_in_epoch(3, monkeypatch)
+    model = fresh_model()
+    history = fit(model, tmp_path)
+    monkeypatch.undo()
+    assert history["epoch"].tolist() == [1, 2]
+    assert "2 of 4 epochs" in capsys.readouterr().out
+    best = history[history["is_best"]].iloc[-1]
+    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+
+    resumed, whole = fresh_model(), fresh_model()
+    history = fit(resumed, tmp_path, resume=True).drop(columns="seconds")
+    expected = fit(whole, tmp_path / "whole").drop(columns="seconds")
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_keyboard_before_the_first_epoch_leaves_nothing_to_return(tmp_path, monkeypatch):
+    interrupt_in_epoch(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_model(), tmp_path)
+
+
+def test_an_interrupted_trial_is_no_trial(monkeypatch):
+    interrupt_in_epoch(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(fresh_model(), REVIEWS, REVIEWS, CONFIG)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = fit(fresh_model(), tmp_path)
+    model = fresh_model()
+    again = fit(model, tmp_path, resume=True)
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    best = first[first["is_best"]].iloc[-1]
+    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+
+
+def test_without_resume_it_starts_anew(tmp_path):
+    fit(fresh_model(), tmp_path, TrainingConfig(epochs=1))
+    assert fit(fresh_model(), tmp_path)["epoch"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("change", ["settings", "model", "reviews"])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, change):
+    fit(fresh_model(), tmp_path)
+    model, config, reviews = fresh_model(), CONFIG, REVIEWS
+    if change == "settings":
+        config = TrainingConfig(epochs=5, batch_size=8, learning_rate=0.02)
+    elif change == "model":
+        model = SentimentLSTM(model.embedding.weight.detach(), hidden_size=9)
+    else:
+        reviews = ReviewDataset([[4, 5]] * 8, [0, 1] * 4)
+    with pytest.raises(DataError, match="another model, other texts or other settings"):
+        train(model, reviews, REVIEWS, config, tmp_path / "training.checkpoint", CPU, resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda kept: kept[: len(kept) // 2], lambda kept: b"", lambda kept: b"text\n" * 99]
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    fit(fresh_model(), tmp_path)
+    checkpoint = tmp_path / "training.checkpoint"
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(DataError, match="delete it and start anew"):
+        fit(fresh_model(), tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_is_located_and_explained(tmp_path):
+    model = fresh_model()
+    with torch.no_grad():
+        model.embedding.weight[4, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="step 1 of 5 of epoch 1; word vectors are not"):
+        fit(model, tmp_path)
