@@ -289,6 +289,9 @@ def pretrained_language_model(
         vocabulary: the words to predict and to read.
         embedding_matrix: (V, D) where the word vectors start.
         validation_token_lists: texts for the perplexity in the history; nothing is chosen by it.
+
+    Raises:
+        DataError: the texts hold no two words in a row, or what was kept is damaged.
     """
     torch.manual_seed(config.seed)
     model = LanguageModel(embedding_matrix, vocabulary.counts, config.hidden_size, config.dropout)
@@ -300,9 +303,14 @@ def pretrained_language_model(
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             _pretrain_and_keep(model, token_lists, validation_token_lists, vocabulary, config, path)
-        model.load_state_dict(load_file(path))
-        with safetensors.safe_open(path, framework="pt") as file:
-            return model, pd.DataFrame(json.loads(file.metadata()["history"]))
+        try:
+            model.load_state_dict(load_file(path))
+            with safetensors.safe_open(path, framework="pt") as file:
+                return model, pd.DataFrame(json.loads(file.metadata()["history"]))
+        except (OSError, safetensors.SafetensorError, RuntimeError, LookupError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error}); delete it, and it is trained again"
+            ) from error
 
 
 def _pretrain_and_keep(

@@ -45,6 +45,7 @@ class LSTMCell(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> State:
         """x (B, D) and state (h, c), each (B, H), to the next (h, c)."""
+        _check_step(self, x, state)
         h, c = state
         hx = torch.cat([h, x], dim=1)  # (B, H + D)
         f = torch.sigmoid(self.forget_gate(hx))  # f = sigma(W_f [h, x] + b_f)
@@ -88,6 +89,7 @@ class GRUCell(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> State:
         """x (B, D) and state (h, c), each (B, H), to the next (h, h)."""
+        _check_step(self, x, state)
         h, c = state
         hx = torch.cat([h, x], dim=1)  # (B, H + D)
         r = torch.sigmoid(self.reset_gate(hx))  # r = sigma(W_r [h, x] + b_r)
@@ -122,6 +124,7 @@ class RNNCell(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> State:
         """x (B, D) and state (h, c), each (B, H), to the next (h, h)."""
+        _check_step(self, x, state)
         h, _ = state
         h = torch.tanh(self.linear(torch.cat([h, x], dim=1)))  # h' = tanh(W [h, x] + b)
         return h, h
@@ -265,8 +268,9 @@ class LSTMLayer(nn.Module):
 
     def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
         """Batch size and padded length, once the shapes are known to be right."""
-        if not x.is_floating_point():
-            raise ValueError(f"x has dtype {x.dtype}; it must be floating point")
+        expected = next(self.parameters()).dtype
+        if x.dtype != expected:
+            raise ValueError(f"x has dtype {x.dtype}; it must be {expected}, as the weights are")
         if rows is None:
             if x.dim() != 3 or x.shape[2] != self.input_size or 0 in x.shape:
                 raise ValueError(
@@ -312,9 +316,10 @@ class LSTMLayer(nn.Module):
             zeros = x.new_zeros(shape)
             return zeros, zeros
         for name, part in zip("hc", state, strict=True):
-            if part.shape != shape:
+            if part.shape != shape or part.dtype != x.dtype:
                 raise ValueError(
-                    f"the initial state's {name} has shape {tuple(part.shape)}; it must be {shape}"
+                    f"the initial state's {name} has shape {tuple(part.shape)} and dtype "
+                    f"{part.dtype}; it must be {shape} and {x.dtype}"
                 )
         if self.cell != "lstm" and not torch.equal(*state):
             raise ValueError(
@@ -400,6 +405,22 @@ class LSTMLayer(nn.Module):
         """How nn.LSTM names the parameters of each cell: l0, l0_reverse, l1, ..."""
         endings = ["", "_reverse"] if self.bidirectional else [""]
         return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
+
+
+def _check_step(cell: nn.Module, x: Tensor, state: State) -> None:
+    """That x (B, D) and state (h, c), each (B, H), fit a cell.
+
+    Raises:
+        ValueError: they do not.
+    """
+    h, c = state
+    expected = {"x": cell.input_size, "h": cell.hidden_size, "c": cell.hidden_size}
+    for (name, size), tensor in zip(expected.items(), (x, h, c), strict=True):
+        if tensor.dim() != 2 or tensor.shape[1] != size or len(tensor) != len(x):
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}; it must be (B, {size}), B the same for "
+                "x, h and c"
+            )
 
 
 def _initialise(linear: nn.Linear, n_recurrent: int) -> None:

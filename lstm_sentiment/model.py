@@ -99,8 +99,23 @@ class SentimentLSTM(nn.Module):
         self.output = nn.Linear(parts * directions * hidden_size, 1)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
-        words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
+        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,).
+
+        Raises:
+            ValueError: if a shape, dtype, index or length does not fit; the message names the
+                argument.
+        """
+        if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype != torch.long:
+            raise ValueError(
+                f"token_ids has shape {tuple(token_ids.shape)} and dtype {token_ids.dtype}; it "
+                "must be (B, T), none of them 0, torch.long"
+            )
+        words, rows = torch.unique(token_ids, return_inverse=True)  # (U,) ascending, (B, T)
+        if words[0] < 0 or words[-1] >= self.embedding.num_embeddings:
+            raise ValueError(
+                f"token_ids holds {int(words[0])} to {int(words[-1])}; it must stay between 0 and "
+                f"{self.embedding.num_embeddings - 1}, the last word of the vocabulary"
+            )
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
         if self.training and self.spatial_dropout.p:
             spread = vectors[rows].transpose(1, 2)  # (B, D, T)

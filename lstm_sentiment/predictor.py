@@ -8,6 +8,7 @@ beside `model.json`, everything else; neither can carry code.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,11 +53,25 @@ class SentimentPredictor:
         self.keep = keep
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """Probability (n,) float32 that each text is positive. A text without a single known word
-        gets one too: what the model makes of one unknown word."""
+        """Probability (n,) float32 that each text is positive.
+
+        A text without a known word gets one too, what the model makes of unknown words, with a
+        warning: it says nothing about the text.
+
+        Raises:
+            DataError: a text is not a string.
+        """
         token_lists = tokenize_all(texts)
         if not token_lists:
             return np.empty(0, dtype=np.float32)
+        unknown = [not any(word in self.vocabulary for word in tokens) for tokens in token_lists]
+        if any(unknown):
+            warnings.warn(
+                f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
+                f"{unknown.index(True) + 1}) hold no word the model knows; their probabilities "
+                "mean nothing",
+                stacklevel=2,
+            )
         token_ids = encode_reviews(token_lists, self.vocabulary, self.max_length, self.keep)
         return predict_proba(self.model, ReviewDataset(token_ids))
 
@@ -113,11 +128,14 @@ class SentimentPredictor:
                 torch.zeros(weights["embedding.weight"].shape), **description["model"]
             )
             model.load_state_dict(weights)
+            broken = [name for name, values in weights.items() if not values.isfinite().all()]
+            if broken:
+                raise ValueError(f"{', '.join(broken)} hold numbers that are NaN or infinite")
             model.to(pick_device())
             return cls(model, vocabulary, description["max_length"], description["keep"])
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise DataError(
-                f"{folder}: model.json does not fit model.safetensors ({error})"
+                f"{folder}: model.json and model.safetensors are no model ({error}); train it again"
             ) from error
 
 

@@ -76,6 +76,27 @@ def test_killed_at_any_moment_it_ends_like_a_run_without_a_break(tmp_path):
     assert kills["completed_when_full"] == 3, "the last checkpoint that was written is intact"
 
 
+def test_two_processes_that_make_the_same_vectors_keep_one_whole_file(tmp_path):
+    script = (
+        "from lstm_sentiment.embeddings import train_word_vectors\n"
+        "texts = [['a', 'good', 'film'], ['a', 'bad', 'film']] * 2_000\n"
+        "print(train_word_vectors(texts, vector_size=300)['good'].sum())"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "LSTM_SENTIMENT_DATA": str(tmp_path),
+        "PYTHONHASHSEED": "0",
+    }
+    command = [sys.executable, "-W", "error", "-c", script]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    results = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0, 0], results
+    assert len(list(tmp_path.iterdir())) == 1
+    again = subprocess.run(command, env=environment, check=True, **pipes)
+    assert {output for output, _ in results} == {again.stdout}
+
+
 def test_the_keyboard_ends_training_with_a_model_and_its_history(tmp_path, monkeypatch, capsys):
     interrupt_in_epoch(3, monkeypatch)
     model = fresh_model()

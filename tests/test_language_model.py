@@ -171,6 +171,18 @@ def test_a_trained_model_is_kept_and_another_setting_is_another(data_home, monke
             pretrained_language_model(*other)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda kept: kept[:-9], lambda kept: b"", lambda kept: b"{}" * 99]
+)
+def test_a_damaged_kept_model_is_refused(data_home, damage):
+    arguments = (TEXTS, VOCABULARY, vectors(seed=0), TEXTS[:2], replace(FAST, epochs=1))
+    pretrained_language_model(*arguments)
+    (path,) = data_home.glob("language-model-*.safetensors")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=f"{path.name}.*delete it, and it is trained again"):
+        pretrained_language_model(*arguments)
+
+
 def test_the_classifier_starts_from_its_vectors_and_lstm():
     trained = fresh_model()
     model = SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=12)

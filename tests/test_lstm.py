@@ -440,6 +440,11 @@ def test_a_fresh_cell_has_orthogonal_recurrent_weights_and_an_lstm_remembers(cel
         ({"x": torch.ones(2, 3, 5)}, r"it must be \(B, T, 4\)"),
         ({"x": torch.ones(0, 3, 4)}, "none of them 0"),
         ({"x": torch.ones(2, 3, 4, dtype=torch.long)}, "x has dtype torch.int64"),
+        (
+            {"x": torch.ones(2, 3, 4).double()},
+            "x has dtype torch.float64; it must be torch.float32",
+        ),
+        ({"lengths": torch.tensor([-1, 3])}, "lengths holds -1 to 3"),
         ({"lengths": torch.tensor([3])}, r"lengths has shape \(1,\)"),
         ({"lengths": torch.tensor([3.0, 2.0])}, "lengths has .* dtype torch.float32"),
         ({"lengths": torch.tensor([0, 3])}, "lengths holds 0 to 3"),
@@ -454,6 +459,22 @@ def test_wrong_arguments_are_named(arguments, message):
     layer = LSTMLayer(4, 3)
     with pytest.raises(ValueError, match=message):
         layer(**{"x": torch.ones(2, 3, 4), **arguments})
+
+
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(2, 5), (2, 3), (2, 3)], r"x has shape \(2, 5\); it must be \(B, 4\)"),
+        ([(4,), (1, 3), (1, 3)], r"x has shape \(4,\)"),
+        ([(2, 4), (1, 3), (2, 3)], r"h has shape \(1, 3\)"),
+        ([(2, 4), (2, 3), (2, 4)], r"c has shape \(2, 4\); it must be \(B, 3\)"),
+    ],
+)
+def test_what_does_not_fit_a_cell_is_named(cell_class, shapes, message):
+    x, h, c = map(torch.zeros, shapes)
+    with pytest.raises(ValueError, match=message):
+        cell_class(4, 3)(x, (h, c))
 
 
 @pytest.mark.parametrize(

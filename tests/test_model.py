@@ -127,6 +127,24 @@ def test_wrong_options_are_named(embedding_matrix):
         SentimentLSTM(embedding_matrix + 1, HIDDEN_SIZE)
 
 
+@pytest.mark.parametrize(
+    ("token_ids", "lengths", "message"),
+    [
+        ([[2, 99]], [2], r"token_ids holds 2 to 99; it must stay between 0 and \d+, the last word"),
+        ([[2, -1]], [2], "token_ids holds -1 to 2"),
+        ([2, 3], [2], r"token_ids has shape \(2,\)"),
+        ([[]], [0], r"token_ids has shape \(1, 0\)"),
+        ([[2.0, 3.0]], [2], "token_ids has .* dtype torch.float32"),
+        ([[2, 3]], [3], "lengths holds 3 to 3; each must lie between 1 and T = 2"),
+        ([[2, 3]], [-1], "lengths holds -1 to -1"),
+    ],
+)
+def test_wrong_batches_are_named(embedding_matrix, token_ids, lengths, message):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE)
+    with pytest.raises(ValueError, match=message):
+        model(torch.tensor(token_ids), torch.tensor(lengths))
+
+
 def test_spatial_dropout_takes_whole_dimensions_of_a_review():
     """With the identity for vectors, a review's dimension is gone at every step or at none."""
     torch.manual_seed(0)

@@ -28,6 +28,7 @@ def predictor():
     return SentimentPredictor(model, vocabulary, max_length=50, keep="head_and_tail")
 
 
+@pytest.mark.filterwarnings("ignore:.*hold no word")
 def test_save_and_load_give_the_same_predictions(predictor, tmp_path):
     predictor.save(tmp_path / "model")
     loaded = SentimentPredictor.load(tmp_path / "model")
@@ -38,6 +39,7 @@ def test_save_and_load_give_the_same_predictions(predictor, tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*hold no word")
 def test_predictions_are_probabilities_and_their_sides(predictor):
     table = predictor.predict(TEXTS)
     assert len(table) == len(TEXTS)
@@ -46,6 +48,37 @@ def test_predictions_are_probabilities_and_their_sides(predictor):
     assert predictor.predict([]).empty
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "qwertz",
+        "\u4e00\u90e8\u597d\u7535\u5f71",
+        "\U0001f44d" * 9,
+        "<br />",
+        "\ud83d",
+        "word " * 100_000,
+    ],
+)
+def test_a_text_that_says_nothing_to_the_model_gets_a_probability_and_a_warning(predictor, text):
+    with pytest.warns(UserWarning, match=r"1 of 2 texts \(the first is number 2\) hold no word"):
+        probabilities = predictor.predict_proba(["good", text])
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_very_long_text_gets_a_probability(predictor):
+    assert 0 < predictor.predict_proba(["a good film " * 100_000])[0] < 1
+
+
+@pytest.mark.parametrize("text", [None, 3, float("nan"), b"good"])
+def test_what_is_no_text_is_refused(predictor, text):
+    with pytest.raises(DataError, match="text must be a string, got"):
+        predictor.predict(["good", text])
+
+
+@pytest.mark.filterwarnings("ignore:.*hold no word")
 def test_a_prediction_does_not_depend_on_its_company(predictor):
     together = predictor.predict_proba(TEXTS)
     alone = [predictor.predict_proba([text])[0] for text in TEXTS]
@@ -74,9 +107,9 @@ def _change_description(folder, **changes):
         (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "model.json").write_text("[]"), "not a model of format"),
         (lambda folder: _change_description(folder, format=99), "not a model of format"),
-        (lambda folder: _change_description(folder, model={"hidden": 3}), "does not fit"),
-        (lambda folder: _change_description(folder, model={"hidden_size": 7}), "does not fit"),
-        (lambda folder: _change_description(folder, vocabulary={"words": []}), "does not fit"),
+        (lambda folder: _change_description(folder, model={"hidden": 3}), "are no model"),
+        (lambda folder: _change_description(folder, model={"hidden_size": 7}), "are no model"),
+        (lambda folder: _change_description(folder, vocabulary={"words": []}), "are no model"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()[:-10]
@@ -88,7 +121,15 @@ def _change_description(folder, **changes):
                 {"output.bias": load_file(folder / "model.safetensors")["output.bias"]},
                 folder / "model.safetensors",
             ),
-            "does not fit",
+            "are no model",
+        ),
+        (
+            lambda folder: save_file(
+                load_file(folder / "model.safetensors")
+                | {"output.bias": torch.tensor([torch.nan])},
+                folder / "model.safetensors",
+            ),
+            r"output.bias hold numbers that are NaN or infinite",
         ),
     ],
 )

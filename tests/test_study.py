@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from lstm_sentiment import study
+from lstm_sentiment import study, training
 from lstm_sentiment.configurations import Configuration
 from lstm_sentiment.data import DataError, normalised_text
 from lstm_sentiment.model import SentimentLSTM
@@ -289,6 +289,26 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
     assert (kept["user_attrs_seconds"] > 0).all()
     assert {"user_attrs_torch", "user_attrs_processor"} <= set(kept.columns)
     assert len(run_search(5)) == 5
+
+
+def test_an_interrupted_search_goes_on(small_world, monkeypatch):
+    monkeypatch.setattr(study, "suggest", lambda trial: SMALL)
+    monkeypatch.setattr(study, "REPORT", SMALL)
+    original = training.score
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == SMALL.training.epochs + 1:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(3)
+    table = run_search(3)
+    assert table["state"].isin(["COMPLETE", "PRUNED"]).sum() == 3
+    assert len(table) == 4, "the interrupted trial is kept as well"
 
 
 def test_what_a_search_may_suggest_can_be_built():
