@@ -1,0 +1,96 @@
+"""Coverage-guided fuzzing of what reads files by strangers: CSV files and word vectors.
+
+    pip install atheris
+    PYTHONPATH=. python tests/fuzz_readers.py csv -atheris_runs=200000
+    PYTHONPATH=. python tests/fuzz_readers.py vectors -atheris_runs=200000
+
+Whatever the bytes, a reader gives what it promises or raises DataError. The input that breaks this
+is written to a file `crash-...` and belongs into the table of test_data.py or test_embeddings.py.
+Other options are libFuzzer's (-max_total_time, a folder to collect a corpus in).
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["lstm_sentiment"]):
+    from lstm_sentiment.data import LOSS_REASONS, DataError, load_reviews, read_review_column
+    from lstm_sentiment.embeddings import read_vector_file
+
+FOLDER = tempfile.TemporaryDirectory()
+CSV_SEEDS = [
+    b"review,sentiment\nGood,positive\nBad,negative\n",
+    b'text;label\r\n"Said ""no""; left.";0\r\n"Two\nlines";1\r\n',
+    b"\xef\xbb\xbf\tReview\tLABEL\n0\tFine\tTrue\n1\tPoor\tfalse\n",
+    "review,sentiment\nGood,pos\nBad,neg\n".encode("utf-16"),
+    gzip.compress(b"review,sentiment\nGood,1\nBad,0\n"),
+    b"review\nOnly, one, column\n\nof text\n",
+]
+VECTOR_SEEDS = [
+    b"2 3\ngood 1 2 3\nbad -1 .5 2e-3\n",
+    b"good 1 2 3\nbad 4 5 6\n",
+    b"2 2\ngood " + bytes(8) + b"\nbad " + bytes(8) + b"\n",
+    gzip.compress(b"2 1\ngood 1\nbad 2\n"),
+]
+
+
+def read_csv(content: bytes) -> None:
+    path = Path(FOLDER.name) / "fuzz.csv"
+    path.write_bytes(content)
+    try:
+        reviews = load_reviews(path, max_loss=1.0)
+    except DataError as error:
+        check_message(error, path)
+    else:
+        loading = reviews.attrs["loading"]
+        left_out = sum(loading[reason] for reason in [*LOSS_REASONS, "duplicates_removed"])
+        assert loading["rows_read"] == left_out + len(reviews), "a row is lost without a word"
+        assert set(reviews["sentiment"]) == {"positive", "negative"}
+        assert reviews["review"].is_unique
+    try:
+        texts = read_review_column(path)
+    except DataError as error:
+        check_message(error, path)
+    else:
+        assert texts
+        assert all(isinstance(text, str) for text in texts)
+
+
+def read_vectors(content: bytes) -> None:
+    path = Path(FOLDER.name) / "fuzz.vec"
+    path.write_bytes(content)
+    try:
+        vectors = read_vector_file(path)
+    except DataError as error:
+        check_message(error, path)
+    else:
+        assert len(vectors.index_to_key) == len(set(vectors.index_to_key)) == len(vectors.vectors)
+        assert abs(vectors.vectors).max() < float("inf")
+
+
+def check_message(error: DataError, path: Path) -> None:
+    message = str(error)
+    assert path.name in message, message
+    assert len(message) < 2_000, message
+
+
+def main() -> None:
+    name = sys.argv.pop(1)
+    target, seeds = {"csv": (read_csv, CSV_SEEDS), "vectors": (read_vectors, VECTOR_SEEDS)}[name]
+    warnings.simplefilter("ignore")
+    corpus = Path(FOLDER.name) / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(seeds):
+        (corpus / str(number)).write_bytes(seed)
+    atheris.Setup([*sys.argv, str(corpus)], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
