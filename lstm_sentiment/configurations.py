@@ -165,7 +165,10 @@ def build_model(configuration: Configuration, prepared: Prepared) -> SentimentLS
     return model
 
 
-REPORT = Configuration(model={"hidden_size": 128, "embedding_dropout": 0.5, "dropout": 0.5})
+REPORT = Configuration(
+    model={"hidden_size": 128, "embedding_dropout": 0.5, "dropout": 0.5},
+    training=TrainingConfig(adversarial_norm=5.0),
+)
 
 PRETRAINED = Configuration(
     min_count=5,

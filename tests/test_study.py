@@ -274,7 +274,7 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
         return SMALL.but(training={"learning_rate": rate}, keep="tail")
 
     monkeypatch.setattr(study, "suggest", suggest)
-    monkeypatch.setattr(study, "REPORT", SMALL)
+    monkeypatch.setattr(study, "BASE", SMALL)
     first = run_search(3)
     assert first["number"].tolist() == [0, 1, 2]
     second = run_search(5)
@@ -293,7 +293,7 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
 
 def test_an_interrupted_search_goes_on(small_world, monkeypatch):
     monkeypatch.setattr(study, "suggest", lambda trial: SMALL)
-    monkeypatch.setattr(study, "REPORT", SMALL)
+    monkeypatch.setattr(study, "BASE", SMALL)
     original = training.score
     calls = []
 
