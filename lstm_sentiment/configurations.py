@@ -175,7 +175,7 @@ PRETRAINED = Configuration(
     max_words=30_000,
     model={
         "hidden_size": 256,
-        "pooling": "mean_max",
+        "pooling": "last",
         "embedding_dropout": 0.3,
         "dropout": 0.5,
     },
