@@ -33,7 +33,9 @@ sys.path = [folder for folder in sys.path if folder]  # import nothing from the 
 
 import ast
 import builtins
+import copy
 import graphlib
+import hashlib
 import importlib.util
 import os
 import re
@@ -115,8 +117,42 @@ def check_notebook(notebook):
         raise ExportError(f"{NOTEBOOK} holds no code")
 
 
+def digest(text):
+    """As `record_run` of the package makes it."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
+
+
+def check_age(notebook, project):
+    """Refuse outputs that are older than a cell or than the package."""
+    cells = [
+        (number, cell)
+        for number, cell in enumerate(notebook.cells, start=1)
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
+    records = [o.get("metadata", {}).get(PACKAGE) for _, cell in cells for o in cell.outputs]
+    record = next(filter(None, records), None)
+    advice = "restart the kernel, run all cells and save"
+    if record is None:
+        raise ExportError(f"{NOTEBOOK} does not end with `record_run()`; {advice}")
+    for (number, cell), recorded in zip(cells, record["cells"]):
+        if digest(cell.source) != recorded:
+            raise ExportError(
+                f"{NOTEBOOK}, cell {number} (`{cell.source.strip().splitlines()[0][:60]}`) was "
+                f"changed after it was run, so outputs are older than the code; {advice}"
+            )
+    if len(cells) != len(record["cells"]):
+        raise ExportError(f"{NOTEBOOK}: cells were added or removed after the run; {advice}")
+    modules = [project / path for path in visible_files(project, PACKAGE, "*.py")]
+    if digest("".join(path.read_text(encoding="utf-8") for path in modules)) != record["package"]:
+        raise ExportError(
+            f"{PACKAGE} was changed after {NOTEBOOK} was run, so outputs are older than the code; "
+            f"{advice}"
+        )
+
+
 def notebook_to_script(notebook):
     """The cells in jupytext's percent format: magics become comments, setup cells are left out."""
+    notebook = copy.copy(notebook)
     notebook.cells = [c for c in notebook.cells if SETUP_TAG not in c.metadata.get("tags", [])]
     notebook.metadata["jupytext"] = dict.fromkeys(
         ["notebook_metadata_filter", "cell_metadata_filter"], "-all"
@@ -306,15 +342,15 @@ def make_script(student, modules, notebook):
 def collect(project, student):
     """What goes into the zip: name -> bytes. The notebook lies beside the package."""
     notebook = read_notebook(project / NOTEBOOK)
-    script = make_script(
-        student, read_modules(project), Source(NOTEBOOK, notebook_to_script(notebook))
-    )
+    modules = read_modules(project)
+    script = make_script(student, modules, Source(NOTEBOOK, notebook_to_script(notebook)))
+    check_age(notebook, project)
     contents = {
         "report.ipynb": (project / NOTEBOOK).read_bytes(),
         f"{student}.py": script.encode(),
     }
-    modules = visible_files(project, PACKAGE, "*.py")
-    for path in [*map(Path, OTHER_FILES), *modules, *visible_files(project, RESULTS, "*")]:
+    files = visible_files(project, PACKAGE, "*.py")
+    for path in [*map(Path, OTHER_FILES), *files, *visible_files(project, RESULTS, "*")]:
         contents[path.as_posix()] = (project / path).read_bytes()
     return contents
 

@@ -26,6 +26,7 @@ from lstm_sentiment.text import (
     truncate,
 )
 from lstm_sentiment.embeddings import (
+    as_keyed_vectors,
     build_embedding_matrix,
     choose_words,
     cosine_table,
@@ -94,6 +95,8 @@ from lstm_sentiment.study import (
     run_study,
     summarise_study,
 )
+from lstm_sentiment.streaming import WordStream, quantized, weight_bytes, word_by_word
+from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 
 __version__ = "0.1.0"
@@ -115,8 +118,10 @@ __all__ = [
     "SentimentPredictor",
     "TrainingConfig",
     "Vocabulary",
+    "WordStream",
     "accuracy_by_length",
     "accuracy_by_negation",
+    "as_keyed_vectors",
     "audit",
     "averaged_word_vectors",
     "batch_padding_share",
@@ -136,6 +141,7 @@ __all__ = [
     "evaluation_table",
     "expected_calibration_error",
     "find_kaggle_file",
+    "first_word_task",
     "fit_temperature",
     "influence_by_distance",
     "largest_disagreement",
@@ -153,15 +159,18 @@ __all__ = [
     "prepare",
     "pretrained_language_model",
     "project",
+    "quantized",
     "read_review_column",
     "read_study",
     "reliability_curve",
+    "remembered_first_word",
     "run_baselines",
     "run_search",
     "run_study",
     "score",
     "search",
     "seconds_per_word",
+    "shuffled",
     "split_reviews",
     "start_from",
     "summarise_study",
@@ -172,7 +181,9 @@ __all__ = [
     "train",
     "train_word_vectors",
     "truncate",
+    "weight_bytes",
     "wilson_interval",
+    "word_by_word",
     "write_metrics",
     "write_submission",
 ]

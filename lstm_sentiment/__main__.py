@@ -40,7 +40,7 @@ from lstm_sentiment.data import (
     split_reviews,
 )
 from lstm_sentiment.embeddings import load_word_vectors
-from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
+from lstm_sentiment.evaluation import evaluate, evaluation_table, fit_temperature, write_metrics
 from lstm_sentiment.model import POOLINGS
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 from lstm_sentiment.study import (
@@ -59,7 +59,7 @@ from lstm_sentiment.text import (
     encode_reviews,
     tokenize_all,
 )
-from lstm_sentiment.training import predict_proba, train
+from lstm_sentiment.training import predict_logits, predict_proba, train
 
 KEEP = "head_and_tail"
 BENCH_PARTS = ("steps", "memory", "compilation", "epoch", "growth", "preparation")
@@ -93,7 +93,10 @@ def train_command(options: argparse.Namespace) -> None:
     texts = []
     if configuration.vectors == "imdb" or configuration.pretraining:
         texts = load_unlabelled([*reviews["review"], *held_back])
-    unlabelled = [*token_lists["train"], *tokenize_all(texts, "texts without labels")]
+    unlabelled = tokenize_all(texts, "texts without labels")
+    if not configuration.pretraining or len(unlabelled) < len(token_lists["train"]):
+        # Where there is much other text, one language model serves however reviews are split.
+        unlabelled = [*token_lists["train"], *unlabelled]
     if configuration.pretraining:
         print(f"language model from {len(unlabelled):,} texts, unless it is in the data folder")
     prepared = prepare(
@@ -115,8 +118,10 @@ def train_command(options: argparse.Namespace) -> None:
         resume=options.resume,
     )
     history.to_csv(folder / "history.csv", index=False)
+    validation = datasets["validation"]
+    temperature = fit_temperature(validation.labels, predict_logits(model, validation))
     predictor = SentimentPredictor(
-        model, prepared.vocabulary, prepared.max_length, configuration.keep
+        model, prepared.vocabulary, prepared.max_length, configuration.keep, temperature
     )
     predictor.save(folder)
     print(history[history["is_best"]].tail(1).to_string(index=False))
@@ -178,12 +183,32 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def predict_command(options: argparse.Namespace) -> None:
-    """Sentiment of the texts given, or of standard input, one review a line, as CSV."""
+    """Sentiment and calibrated probability of texts, as CSV: those given, a file's, or standard
+    input's, a review a line."""
     predictor = SentimentPredictor.load(options.model)
-    texts = options.text or [line.rstrip("\n") for line in sys.stdin]
-    result = predictor.predict(texts)
-    result.insert(0, "review", texts)
+    texts = options.text
+    if options.file:
+        texts = [*texts, *_texts_of(Path(options.file))]
+    elif not texts:
+        texts = [line.rstrip("\n") for line in sys.stdin]
+    if options.words:
+        tables = [predictor.word_by_word(text) for text in texts]
+        result = pd.concat(tables, keys=range(1, len(texts) + 1), names=["review", None])
+        result = result.reset_index("review")
+    else:
+        result = predictor.predict(texts)
+        result.insert(0, "review", texts)
     result.to_csv(sys.stdout, index=False, float_format="%.4f")
+
+
+def _texts_of(path: Path) -> list[str]:
+    """The column review of a CSV file, or the lines of another."""
+    if ".csv" in path.suffixes:
+        return read_review_column(path)
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save it as such") from error
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -287,7 +312,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", help="CSV with the columns review and sentiment")
 
     command = add("predict", predict_command)
-    command.add_argument("text", nargs="*", help="reviews; none to read standard input")
+    command.add_argument("text", nargs="*", help="reviews; without any, standard input is read")
+    command.add_argument("--file", help="CSV with the column review, or text, a review a line")
+    command.add_argument(
+        "--words", action="store_true", help="the probability and the gates after each word"
+    )
 
     command = add("submit", submit)
     command.add_argument("file", help="CSV with the column review")

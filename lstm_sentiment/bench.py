@@ -34,6 +34,7 @@ from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.streaming import WordStream
 from lstm_sentiment.text import Vocabulary, tokenize_all
 from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 
@@ -179,20 +180,18 @@ def seconds_per_word(model: SentimentLSTM, token_ids: Sequence[int], one_at_a_ti
     one_at_a_time: as words arrive in a stream, each carried on from the state before it, with a
     verdict after each (the median over words); otherwise the whole review in one call.
     """
-    device = next(model.parameters()).device
     model.eval()
-    ids = torch.as_tensor(token_ids, device=device)[None]  # (1, T)
-    with torch.inference_mode():
-        if not one_at_a_time:
-            start = time.perf_counter()
+    if not one_at_a_time:
+        ids = torch.as_tensor(token_ids, device=model.embedding.weight.device)[None]  # (1, T)
+        start = time.perf_counter()
+        with torch.inference_mode():
             model(ids, torch.tensor([ids.shape[1]])).item()
-            return (time.perf_counter() - start) / ids.shape[1]
-        seconds, state = [], None
-        for word in ids[0]:
-            start = time.perf_counter()
-            _, state = model.lstm(model.embedding(word)[None, None], state=state)
-            model.output(state[0][-1]).item()
-            seconds.append(time.perf_counter() - start)
+        return (time.perf_counter() - start) / ids.shape[1]
+    seconds, stream = [], WordStream(model)
+    for word in token_ids:
+        start = time.perf_counter()
+        stream.read(int(word))
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 

@@ -268,7 +268,7 @@ class LSTMLayer(nn.Module):
 
     def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
         """Batch size and padded length, once the shapes are known to be right."""
-        expected = next(self.parameters()).dtype
+        expected = next((weight.dtype for weight in self.parameters()), x.dtype)  # none: quantized
         if x.dtype != expected:
             raise ValueError(f"x has dtype {x.dtype}; it must be {expected}, as the weights are")
         if rows is None:

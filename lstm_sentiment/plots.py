@@ -446,22 +446,71 @@ def accuracy_by_length_figure(table: pd.DataFrame) -> Figure:
 
 
 @in_report_style
-def influence_curve(table: pd.DataFrame) -> Figure:
-    """How the influence of a word fades with distance; table: from `influence_by_distance`."""
-    figure, axes = _new_figure(3.5)
-    axes.plot(table["distance"], table["median"], color=BLUE, label="median review")
-    axes.fill_between(
-        table["distance"], table["low"], table["high"], color=BLUE, alpha=0.2, label="middle half"
-    )
-    axes.set_yscale("log")
-    axes.set(xlabel="words before the last one", ylabel="gradient relative to the last word's")
-    _legend_below(axes)
-    final = table.iloc[-1]
+def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """How the influence of a word fades with distance, one panel beside the other.
+
+    panels: the panel's name -> the network's name -> a table from `influence_by_distance`.
+    """
+    figure = ReportFigure(3.8)
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for axes, (name, tables) in zip(all_axes, panels.items(), strict=True):
+        for (network, table), (color, marker) in zip(tables.items(), SERIES_LOOKS, strict=False):
+            gap = max(1, len(table) // 6)
+            looks = {"color": color, "marker": marker, "markevery": gap, "markersize": 5}
+            axes.plot(table["distance"], table["median"], label=network, **looks)
+        axes.set_yscale("log")
+        axes.set(xlabel=f"words before the last one, {name}", ylabel="gradient, last word's = 1")
+    figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    last_panel, tables = list(panels.items())[-1]
+    ends = {network: table.iloc[-1] for network, table in tables.items()}
     _title(
         figure,
-        f"{final['distance']:.0f} words before the end, a word moves the verdict "
-        f"{final['median']:.2g} times as strongly as the last word",
+        f"{next(iter(ends.values()))['distance']:.0f} words before the end, {last_panel}: "
+        + ", ".join(f"{network} {end['median']:.0e}" for network, end in ends.items()),
     )
+    return figure
+
+
+WORDS_SHOWN = 45  # as many as can be read side by side
+
+
+@in_report_style
+def words_and_gates(table: pd.DataFrame) -> Figure:
+    """The verdict after each word of a review, and beneath it how far the gates were open.
+
+    table: from `SentimentPredictor.word_by_word`; its last 45 rows are shown.
+    """
+    shown = table.tail(WORDS_SHOWN)
+    positions = np.arange(len(shown))
+    figure = ReportFigure(4.6)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    probability = shown["probability"]
+    top.axhline(0.5, color="#666666", linewidth=1)
+    top.plot(positions, probability, color="#333333", linewidth=1.2)
+    for positive, name in ((True, "positive"), (False, "negative")):
+        side = ((probability >= 0.5) == positive).to_numpy()
+        color, marker, _ = GROUP_LOOKS[name]
+        top.plot(positions[side], probability[side], marker, color=color, label=name)
+    top.set(ylim=(-0.03, 1.03), ylabel="probability\nof positive")
+    top.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    gates = [name for name in ("forget_gate", "input_gate", "output_gate") if name in shown]
+    for name, (color, marker), line in zip(gates, SERIES_LOOKS, ("-", "--", ":"), strict=False):
+        label = name.replace("_", " ")
+        bottom.plot(
+            positions, shown[name], line, color=color, marker=marker, markersize=3.5, label=label
+        )
+    bottom.set(xlabel="words of the review", ylabel="mean opening", xlim=(-0.7, len(shown) - 0.3))
+    bottom.set_xticks(positions, shown["word"], rotation=90, fontsize=8)
+    bottom.grid(visible=False, axis="x")
+    if gates:
+        bottom.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    steps = table["probability"].diff().iloc[1:]
+    turn = (
+        f", turned most by \u201c{table['word'][steps.abs().idxmax()]}\u201d" if len(steps) else ""
+    )
+    final = table["probability"].iloc[-1]
+    verdict = "positive" if final >= 0.5 else "negative"
+    _title(figure, f"{verdict.capitalize()} with probability {max(final, 1 - final):.0%}{turn}")
     return figure
 
 

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 
 from lstm_sentiment.data import DataError, ReviewDataset, replacing
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize_all
-from lstm_sentiment.training import pick_device, predict_proba, save_weights
+from lstm_sentiment.streaming import WordStream, word_by_word
+from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize, tokenize_all
+from lstm_sentiment.training import pick_device, predict_logits, save_weights
 
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 
 
 class SentimentPredictor:
@@ -34,6 +35,11 @@ class SentimentPredictor:
         vocabulary: the words behind the rows of the network's embedding.
         max_length: words after which a review is cut.
         keep: which part of a longer review is kept, see `truncate`.
+        temperature: what logits are divided by, so that probabilities are neither too sure nor too
+            cautious, see `fit_temperature`; it changes no verdict.
+
+    Raises:
+        DataError: the vocabulary is not the model's.
 
     Example:
         >>> predictor = SentimentPredictor.load("artifacts")
@@ -41,7 +47,14 @@ class SentimentPredictor:
         ['positive', 'negative']
     """
 
-    def __init__(self, model: SentimentLSTM, vocabulary: Vocabulary, max_length: int, keep: str):
+    def __init__(
+        self,
+        model: SentimentLSTM,
+        vocabulary: Vocabulary,
+        max_length: int,
+        keep: str,
+        temperature: float = 1.0,
+    ) -> None:
         if len(vocabulary) != model.embedding.num_embeddings:
             raise DataError(
                 f"the vocabulary has {len(vocabulary)} words, the model's embedding "
@@ -51,6 +64,7 @@ class SentimentPredictor:
         self.vocabulary = vocabulary
         self.max_length = max_length
         self.keep = keep
+        self.temperature = temperature
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Probability (n,) float32 that each text is positive.
@@ -73,13 +87,44 @@ class SentimentPredictor:
                 stacklevel=2,
             )
         token_ids = encode_reviews(token_lists, self.vocabulary, self.max_length, self.keep)
-        return predict_proba(self.model, ReviewDataset(token_ids))
+        return self._probability(predict_logits(self.model, ReviewDataset(token_ids)))
 
     def predict(self, texts: Iterable[str]) -> pd.DataFrame:
         """For each text `sentiment`, "positive" or "negative", and `probability` of positive."""
         probability = self.predict_proba(texts)
         sentiment = np.where(probability >= 0.5, "positive", "negative")
         return pd.DataFrame({"sentiment": sentiment, "probability": probability})
+
+    def stream(self) -> ReviewStream:
+        """A reader for one review that arrives piece by piece.
+
+        Raises:
+            ValueError: the network reads backward as well, and would have to wait for the end.
+        """
+        return ReviewStream(self)
+
+    def word_by_word(self, text: str) -> pd.DataFrame:
+        """What the network makes of a text after each of its words, none of them cut.
+
+        Returns:
+            One row per word: word, probability (of positive, so far) and, of an LSTM, the mean
+            opening of its forget_gate, input_gate and output_gate, between 0 and 1.
+
+        Raises:
+            DataError: the text has no word.
+            ValueError: the network reads backward as well.
+        """
+        words = tokenize(text)
+        if not words:
+            raise DataError(f"the text has no word: {text!r:.80}")
+        table = word_by_word(self.model, self.vocabulary.encode(words))
+        table.insert(0, "word", words)
+        table.insert(1, "probability", self._probability(table.pop("logit").to_numpy()))
+        return table
+
+    def _probability(self, logits: np.ndarray) -> np.ndarray:
+        scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature
+        return scaled.sigmoid().numpy()
 
     def save(self, folder: str | Path = "artifacts") -> None:
         """Write `model.safetensors` and `model.json` into `folder`."""
@@ -90,6 +135,7 @@ class SentimentPredictor:
             "model": self.model.options,
             "max_length": self.max_length,
             "keep": self.keep,
+            "temperature": self.temperature,
             "vocabulary": {
                 "words": self.vocabulary.words,
                 "counts": self.vocabulary.counts.tolist(),
@@ -132,11 +178,36 @@ class SentimentPredictor:
             if broken:
                 raise ValueError(f"{', '.join(broken)} hold numbers that are NaN or infinite")
             model.to(pick_device())
-            return cls(model, vocabulary, description["max_length"], description["keep"])
+            rest = [description[name] for name in ("max_length", "keep", "temperature")]
+            return cls(model, vocabulary, *rest)
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise DataError(
                 f"{folder}: model.json and model.safetensors are no model ({error}); train it again"
             ) from error
+
+
+class ReviewStream:
+    """Reads a review as it arrives, in constant memory; see `SentimentPredictor.stream`.
+
+    Example:
+        >>> stream = SentimentPredictor.load("artifacts").stream()
+        >>> for piece in ("I expected", "to be bored", "and was not"):
+        ...     probability = stream.read(piece)
+    """
+
+    def __init__(self, predictor: SentimentPredictor) -> None:
+        self._predictor = predictor
+        self._words = WordStream(predictor.model)
+        self._logit = 0.0
+
+    def read(self, text: str) -> float:
+        """Probability that all read so far is positive, after some more whole words.
+
+        Before the first word it is 0.5.
+        """
+        for index in self._predictor.vocabulary.encode(tokenize(text)):
+            self._logit = self._words.read(index)
+        return float(self._predictor._probability(np.array([self._logit]))[0])
 
 
 def write_submission(sentiments: Iterable[str], path: str | Path) -> pd.DataFrame:

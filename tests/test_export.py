@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +109,10 @@ Path("artifacts/facts.json").write_text(json.dumps(facts))
 display("displayed")"""
 
 
+def digest(text: str) -> str:
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
+
+
 def write_notebook(project: Path, report: str = REPORT) -> nbformat.NotebookNode:
     """A notebook that was run from top to bottom; `report` has ### between its cells."""
     cells = [new_markdown_cell("# Title\n\nA paragraph."), new_code_cell("")]
@@ -115,7 +121,11 @@ def write_notebook(project: Path, report: str = REPORT) -> nbformat.NotebookNode
     cells += [new_code_cell(text.strip("\n")) for text in report.split("###")]
     for count, cell in enumerate(cells[2:], start=1):
         cell.execution_count = count
-    cells[-1].outputs = [new_output("stream", text="displayed\n")]
+    record = {"cells": [digest(cell.source) for cell in cells[2:]]}
+    modules = sorted((project / "lstm_sentiment").glob("*.py"))
+    record["package"] = digest("".join(path.read_text(encoding="utf-8") for path in modules))
+    note = new_output("display_data", {"text/plain": "..."}, metadata={"lstm_sentiment": record})
+    cells[-1].outputs = [new_output("stream", text="displayed\n"), note]
     notebook = new_notebook(cells=cells)
     nbformat.write(notebook, project / "notebooks" / "report.ipynb")
     return notebook
@@ -326,6 +336,34 @@ def test_a_cell_that_was_not_run_in_its_turn_is_named(project, desk, monkeypatch
     assert "report.ipynb, cell 6 (`%%time`)" in message
     assert reason in message
     assert not list(desk.iterdir())
+
+
+def test_a_cell_that_was_changed_after_the_run_is_named(project, desk, monkeypatch):
+    change(project / "notebooks" / "report.ipynb", 'display(\\"displayed', 'display(\\"altered')
+    message = refusal(project, "ab-123", monkeypatch)
+    assert re.search(r"cell \d+ \(`.*`\) was changed after it was run", message)
+
+
+def test_a_cell_that_was_removed_after_the_run_is_noticed(project, desk, monkeypatch):
+    notebook = write_notebook(project)
+    record = notebook.cells[-1].outputs[-1].metadata.lstm_sentiment
+    record["cells"].append("0" * 12)
+    nbformat.write(notebook, project / "notebooks" / "report.ipynb")
+    assert "cells were added or removed after" in refusal(project, "ab-123", monkeypatch)
+
+
+def test_a_package_that_was_changed_after_the_run_is_noticed(project, desk, monkeypatch):
+    path = project / "lstm_sentiment" / "words.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n# new\n", encoding="utf-8")
+    message = refusal(project, "ab-123", monkeypatch)
+    assert "lstm_sentiment was changed after notebooks/report.ipynb was run" in message
+
+
+def test_a_notebook_that_does_not_say_what_was_run_is_refused(project, desk, monkeypatch):
+    notebook = write_notebook(project)
+    del notebook.cells[-1].outputs[-1]
+    nbformat.write(notebook, project / "notebooks" / "report.ipynb")
+    assert "does not end with `record_run()`" in refusal(project, "ab-123", monkeypatch)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"cells": 3, "nbformat": 4}', "oid sha256:0"])

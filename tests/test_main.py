@@ -76,7 +76,20 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["review"].tolist() == ["great, good", "bad"]
 
+    (tmp_path / "lines.txt").write_text("good, great\nawful\n")
+    assert main(["predict", "bad", "--file", "lines.txt"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["sentiment"].tolist() == ["negative", "positive", "negative"]
+    assert main(["predict", "--words", "good word1", "bad"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["review"].tolist() == [1, 1, 2]
+    assert table["word"].tolist() == ["good", "word1", "bad"]
+    assert {"probability", "forget_gate", "input_gate", "output_gate"} <= set(table.columns)
+
     pd.DataFrame({"review": ["great good", "bad awful", "good"]}).to_csv("kaggle.csv", index=False)
+    assert main(["predict", "--file", "kaggle.csv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["review"].tolist() == ["great good", "bad awful", "good"]
     assert main(["submit", "kaggle.csv"]) == 0
     submission = pd.read_csv("artifacts/predictions.csv")
     assert submission["ID"].tolist() == [1, 2, 3]

@@ -65,6 +65,15 @@ SEARCH = pd.DataFrame(
     [(1e-3, 32, 0.86), (1e-3, 64, 0.872), (3e-3, 32, 0.81), (1e-3, 32, 0.85)],
     columns=["learning_rate", "batch_size", "validation_accuracy"],
 )
+WORDS_AND_GATES = pd.DataFrame(
+    {
+        "word": ["dull", "but", "good"],
+        "probability": [0.2, 0.7, 0.8],
+        "forget_gate": [0.7, 0.5, 0.6],
+        "input_gate": [0.4, 0.6, 0.5],
+        "output_gate": [0.3, 0.5, 0.5],
+    }
+)
 INFLUENCE = pd.DataFrame({"distance": np.arange(21), "median": 10 ** (-np.arange(21) / 10)})
 INFLUENCE["low"], INFLUENCE["high"] = INFLUENCE["median"] / 2, INFLUENCE["median"] * 2
 SPEEDS = pd.DataFrame({"backend": ["reference", "fused", "nn.LSTM"], "milliseconds": [80, 8, 10]})
@@ -92,7 +101,10 @@ DRAW = {
     "accuracy_by_length": lambda: plots.accuracy_by_length_figure(
         accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
     ),
-    "influence_curve": lambda: plots.influence_curve(INFLUENCE),
+    "influence_curves": lambda: plots.influence_curves(
+        {"at first": {"RNN": INFLUENCE}, "trained": {"RNN": INFLUENCE, "LSTM": INFLUENCE}}
+    ),
+    "words_and_gates": lambda: plots.words_and_gates(WORDS_AND_GATES),
     "speed_bars": lambda: plots.speed_bars(SPEEDS),
 }
 
@@ -192,7 +204,8 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
-        ("influence_curve", "20 words before the end, a word moves the verdict 0.01 times"),
+        ("influence_curves", "20 words before the end, trained: RNN 1e-02, LSTM 1e-02"),
+        ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
         ("speed_bars", "Fastest: fused, 10.0 times as fast as reference"),
         ("metric_intervals", "0.0 points before TF-IDF; their 95% intervals overlap"),
     ],

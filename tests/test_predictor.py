@@ -147,3 +147,49 @@ def test_the_submission_is_what_kaggle_asks_for(tmp_path):
     write_submission(["positive", "negative", "positive"], path)
     assert path.read_text() == "ID,sentiment\n1,positive\n2,negative\n3,positive\n"
     assert pd.read_csv(path)["ID"].tolist() == [1, 2, 3]
+
+
+def one_way(temperature=1.0):
+    vocabulary = Vocabulary(["<pad>", "<unk>", "a", "good", "bad", "film"], [0, 5, 9, 4, 3, 2])
+    torch.manual_seed(0)
+    matrix = torch.randn(len(vocabulary), 4)
+    matrix[0] = 0
+    return SentimentPredictor(SentimentLSTM(matrix, 3), vocabulary, 50, "tail", temperature)
+
+
+def test_temperature_makes_probabilities_more_cautious_and_changes_no_verdict(tmp_path):
+    sure, cautious = one_way(), one_way(temperature=2.0)
+    texts = ["a good film", "bad", "a bad film"]
+    ours, theirs = sure.predict(texts), cautious.predict(texts)
+    assert (ours["sentiment"] == theirs["sentiment"]).all()
+    logit = np.log(ours["probability"] / (1 - ours["probability"]))
+    np.testing.assert_allclose(theirs["probability"], 1 / (1 + np.exp(-logit / 2)), atol=1e-5)
+    cautious.save(tmp_path)
+    assert SentimentPredictor.load(tmp_path).temperature == 2.0
+
+
+def test_a_stream_ends_where_the_whole_text_does():
+    predictor = one_way(temperature=1.5)
+    stream = predictor.stream()
+    assert stream.read("") == 0.5
+    for piece in ("A good", "film,", "", "not bad at all!"):
+        probability = stream.read(piece)
+    whole = predictor.predict_proba(["A good film, not bad at all!"])[0]
+    assert probability == pytest.approx(whole, abs=1e-5)
+
+
+def test_word_by_word_names_each_word_and_ends_with_the_verdict():
+    predictor = one_way(temperature=1.5)
+    table = predictor.word_by_word("A good film, isn't it?")
+    assert table["word"].tolist() == ["a", "good", "film", "is", "not", "it"]
+    whole = predictor.predict_proba(["A good film, isn't it?"])[0]
+    assert table["probability"].iloc[-1] == pytest.approx(whole, abs=1e-5)
+    gates = table[["forget_gate", "input_gate", "output_gate"]]
+    assert ((gates > 0) & (gates < 1)).all(axis=None)
+    with pytest.raises(DataError, match="no word"):
+        predictor.word_by_word("...")
+
+
+def test_what_reads_backward_cannot_stream(predictor):
+    with pytest.raises(ValueError, match="bidirectional"):
+        predictor.stream()

@@ -1,0 +1,117 @@
+"""One review, word by word: the verdict after each word, and what the gates do.
+
+`WordStream` reads word indices one at a time with a trained `SentimentLSTM`; what it has read it
+keeps in states of fixed size. `word_by_word` follows a whole review, `quantized` makes the network
+a quarter of its size.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
+
+from lstm_sentiment.model import SentimentLSTM
+
+GATES = ("forget_gate", "input_gate", "output_gate")
+
+
+class WordStream:
+    """A review that arrives word by word, read in constant memory and constant time per word.
+
+    Args:
+        model: the network; it must read forward only.
+
+    Raises:
+        ValueError: the network reads backward as well, and would have to wait for the end.
+    """
+
+    def __init__(self, model: SentimentLSTM) -> None:
+        if model.lstm.bidirectional:
+            raise ValueError("a bidirectional model must see a review's end before it can begin")
+        self.model = model
+        self.words = 0
+        zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
+        self._states = [(zeros, zeros) for _ in model.lstm.cells]
+        self._total, self._maximum = zeros, zeros - torch.inf
+
+    @torch.inference_mode()
+    def read(self, index: int) -> float:
+        """The logit of "positive" after one more word of this index.
+
+        Raises:
+            ValueError: the index is no word's.
+        """
+        model = self.model
+        if not 1 <= index < model.embedding.num_embeddings:
+            raise ValueError(
+                f"index is {index}; it must lie between 1 and {model.embedding.num_embeddings - 1}"
+            )
+        h = model.embedding.weight[index][None]  # (1, D)
+        for layer, cell in enumerate(model.lstm.cells):
+            self._states[layer] = cell(h, self._states[layer])
+            h = self._states[layer][0]  # (1, H)
+        self.words += 1
+        if model.pooling == "mean_max":
+            self._total = self._total + h
+            self._maximum = torch.maximum(self._maximum, h)
+            h = torch.cat([self._total / self.words, self._maximum], dim=1)
+        return model.output(h).item()
+
+
+def word_by_word(model: SentimentLSTM, token_ids: Sequence[int]) -> pd.DataFrame:
+    """The logit after each word of a review and, of an LSTM, how far its gates were open.
+
+    Returns:
+        One row per word: logit and, means over the units of the last layer between 0 and 1,
+        forget_gate, input_gate and output_gate.
+
+    Raises:
+        ValueError: the network reads backward as well, or an index is no word's.
+    """
+    stream, opening = WordStream(model), {name: [] for name in GATES}
+    last_cell = model.lstm.cells[-1]
+
+    def note(values: list[float]):
+        return lambda module, inputs, output: values.append(output.sigmoid().mean().item())
+
+    gates = {name: getattr(last_cell, name) for name in GATES if model.lstm.cell == "lstm"}
+    handles = [gate.register_forward_hook(note(opening[name])) for name, gate in gates.items()]
+    try:
+        logits = [stream.read(int(index)) for index in token_ids]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pd.DataFrame({"logit": np.array(logits), **{name: opening[name] for name in gates}})
+
+
+def quantized(model: SentimentLSTM) -> SentimentLSTM:
+    """A copy for the CPU whose cells and output layer compute with 8-bit integers.
+
+    PyTorch's dynamic quantization: weights are integers, inputs become integers step by step. Word
+    vectors stay as they are. It runs the cells one step at a time.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch is moving it to another package
+        smaller = quantize_dynamic(copy.deepcopy(model).cpu(), {nn.Linear}, dtype=torch.qint8)
+    smaller.lstm.backend = "reference"
+    return smaller
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Memory that the weights of a module take, quantized or not."""
+    total = 0
+    for value in module.state_dict().values():
+        tensors = value if isinstance(value, tuple) else (value,)
+        total += sum(
+            tensor.numel() * tensor.element_size()
+            for tensor in tensors
+            if isinstance(tensor, torch.Tensor)
+        )
+    return total

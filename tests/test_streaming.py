@@ -1,0 +1,97 @@
+"""Reading word by word gives what reading at once gives, in constant memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.streaming import GATES, WordStream, quantized, weight_bytes, word_by_word
+
+IDS = [2, 7, 1, 9, 3, 3, 5, 8]
+
+
+def fresh_model(**options) -> SentimentLSTM:
+    torch.manual_seed(0)
+    matrix = torch.randn(10, 6)
+    matrix[0] = 0
+    return SentimentLSTM(matrix, hidden_size=16, dropout=0.5, **options)
+
+
+def at_once(model: SentimentLSTM, token_ids) -> float:
+    with torch.no_grad():
+        return model.eval()(torch.tensor([token_ids]), torch.tensor([len(token_ids)])).item()
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_after_every_word_the_verdict_is_that_on_the_words_so_far(pooling, cell, num_layers):
+    model = fresh_model(pooling=pooling, cell=cell, num_layers=num_layers)
+    stream = WordStream(model)  # in training mode: streams never drop anything
+    logits = [stream.read(index) for index in IDS]
+    expected = [at_once(model, IDS[: n + 1]) for n in range(len(IDS))]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_what_a_stream_keeps_does_not_grow():
+    stream = WordStream(fresh_model())
+
+    def kept():
+        tensors = [*stream._states[0], stream._total, stream._maximum]
+        return sum(tensor.numel() for tensor in tensors)
+
+    stream.read(2)
+    before = kept()
+    for _ in range(200):
+        stream.read(3)
+    assert kept() == before
+    assert stream.words == 201
+
+
+def test_two_streams_of_one_model_do_not_meddle():
+    model = fresh_model()
+    first, second = WordStream(model), WordStream(model)
+    for index in IDS:
+        logit = first.read(index)
+        second.read(4)
+    assert logit == pytest.approx(at_once(model, IDS), abs=1e-5)
+
+
+def test_a_model_that_reads_backward_cannot_stream():
+    with pytest.raises(ValueError, match="bidirectional"):
+        WordStream(fresh_model(bidirectional=True))
+
+
+@pytest.mark.parametrize("index", [0, -1, 10])
+def test_an_index_of_no_word_is_refused(index):
+    with pytest.raises(ValueError, match=f"index is {index}; it must lie between 1 and 9"):
+        WordStream(fresh_model()).read(index)
+
+
+def test_gates_are_those_of_the_cell():
+    model = fresh_model()
+    table = word_by_word(model, IDS)
+    assert table["logit"].iloc[-1] == pytest.approx(at_once(model, IDS), abs=1e-5)
+    cell = model.lstm.cells[0]
+    hx = torch.cat([torch.zeros(1, 16), model.embedding.weight[IDS[0]][None]], dim=1)
+    for name in GATES:
+        assert table[name][0] == pytest.approx(getattr(cell, name)(hx).sigmoid().mean().item())
+        assert not getattr(cell, name)._forward_hooks
+    assert list(word_by_word(fresh_model(cell="gru"), IDS)) == ["logit"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_quantized_weights_are_smaller_and_nearly_agree():
+    model = fresh_model()
+    small = quantized(model)
+    # 4 gates of 16 units over 22 inputs: a byte per weight instead of 4, biases stay.
+    assert weight_bytes(model.lstm) == 4 * 4 * 16 * 23
+    assert weight_bytes(small.lstm) < 0.5 * weight_bytes(model.lstm)
+    assert at_once(small, IDS) == pytest.approx(at_once(model, IDS), abs=0.05)
+    assert at_once(small, IDS) != at_once(model, IDS)
+    stream = WordStream(small)
+    logits = [stream.read(index) for index in IDS]
+    assert logits[-1] == pytest.approx(at_once(small, IDS), abs=0.02)
+    assert model.lstm.backend == "fused"
