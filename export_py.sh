@@ -50,6 +50,7 @@ PACKAGE = "lstm_sentiment"
 NOTEBOOK = "notebooks/report.ipynb"
 RESULTS = "notebooks/results"
 OTHER_FILES = ["README.md", "data/README.md", "requirements.txt"]
+UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
 SETUP_TAG = "setup"
 INTRODUCTION = """# All code of the project in one file
 
@@ -122,8 +123,14 @@ def digest(text):
     return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
 
 
+def digest_of_files(project, folder, *patterns):
+    """As `record_run` of the package makes it; of nothing where the folder is missing."""
+    paths = sorted(path for pattern in patterns for path in visible_files(project, folder, pattern))
+    return digest("".join((project / path).read_text(encoding="utf-8") for path in paths))
+
+
 def check_age(notebook, project):
-    """Refuse outputs that are older than a cell or than the package."""
+    """Refuse outputs that are older than a cell, than the package or than a study's table."""
     cells = [
         (number, cell)
         for number, cell in enumerate(notebook.cells, start=1)
@@ -142,11 +149,15 @@ def check_age(notebook, project):
             )
     if len(cells) != len(record["cells"]):
         raise ExportError(f"{NOTEBOOK}: cells were added or removed after the run; {advice}")
-    modules = [project / path for path in visible_files(project, PACKAGE, "*.py")]
-    if digest("".join(path.read_text(encoding="utf-8") for path in modules)) != record["package"]:
+    if digest_of_files(project, PACKAGE, "*.py") != record["package"]:
         raise ExportError(
             f"{PACKAGE} was changed after {NOTEBOOK} was run, so outputs are older than the code; "
             f"{advice}"
+        )
+    if digest_of_files(project, RESULTS, "*.csv", "*.json") != record.get("results"):
+        raise ExportError(
+            f"a table under {RESULTS} was changed after {NOTEBOOK} was run, so outputs are older "
+            f"than the results; {advice}"
         )
 
 
@@ -350,7 +361,9 @@ def collect(project, student):
         f"{student}.py": script.encode(),
     }
     files = visible_files(project, PACKAGE, "*.py")
-    for path in [*map(Path, OTHER_FILES), *files, *visible_files(project, RESULTS, "*")]:
+    results = visible_files(project, RESULTS, "*")
+    files += [path for path in results if path.suffix not in UNFINISHED_SUFFIXES]
+    for path in [*map(Path, OTHER_FILES), *files]:
         contents[path.as_posix()] = (project / path).read_bytes()
     return contents
 

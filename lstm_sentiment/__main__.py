@@ -117,6 +117,11 @@ def train_command(options: argparse.Namespace) -> None:
         folder / "training.checkpoint",
         resume=options.resume,
     )
+    if len(history) < configuration.training.epochs:
+        raise KeyboardInterrupt(
+            f"{len(history)} of {configuration.training.epochs} epochs are done and no model is "
+            "saved; the same command with --resume goes on from there"
+        )
     history.to_csv(folder / "history.csv", index=False)
     validation = datasets["validation"]
     temperature = fit_temperature(validation.labels, predict_logits(model, validation))
@@ -190,11 +195,11 @@ def predict_command(options: argparse.Namespace) -> None:
     if options.file:
         texts = [*texts, *_texts_of(Path(options.file))]
     elif not texts:
-        texts = [line.rstrip("\n") for line in sys.stdin]
+        texts = _lines(sys.stdin.buffer.read(), "standard input")
+    if not texts:
+        raise DataError(f"{options.file or 'standard input'} holds no review")
     if options.words:
-        tables = [predictor.word_by_word(text) for text in texts]
-        result = pd.concat(tables, keys=range(1, len(texts) + 1), names=["review", None])
-        result = result.reset_index("review")
+        result = _word_by_word(predictor, texts)
     else:
         result = predictor.predict(texts)
         result.insert(0, "review", texts)
@@ -203,12 +208,44 @@ def predict_command(options: argparse.Namespace) -> None:
 
 def _texts_of(path: Path) -> list[str]:
     """The column review of a CSV file, or the lines of another."""
-    if ".csv" in path.suffixes:
+    if ".csv" in [suffix.lower() for suffix in path.suffixes]:  # also .csv.gz and .csv.zip
         return read_review_column(path)
+    return _lines(path.read_bytes(), str(path))
+
+
+def _lines(content: bytes, source: str) -> list[str]:
+    """The lines of UTF-8 text, blank ones too, so that results stand in the order of the input.
+
+    Only a line feed ends a line: a review may hold other characters that `str.splitlines` takes
+    for an end.
+
+    Raises:
+        DataError: it is not UTF-8; the message names `source`.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}); save it as such") from error
+        raise DataError(f"{source} is not UTF-8 text ({error}); save it as such") from error
+    if not text:
+        return []
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _word_by_word(predictor: SentimentPredictor, texts: Sequence[str]) -> pd.DataFrame:
+    """One row per word of each text, with the text's number, from 1, in the column review.
+
+    Raises:
+        DataError: a text cannot be followed word by word; the message names its number.
+    """
+    tables = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            table = predictor.word_by_word(text)
+        except ValueError as error:
+            raise DataError(f"review {number}: {error}") from error
+        table.insert(0, "review", number)
+        tables.append(table)
+    return pd.concat(tables)
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -359,8 +396,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {interrupt}".removesuffix(": "), file=sys.stderr)
         return 130  # as shells report it
     return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import glob
 import gzip
 import html
 import importlib.resources
@@ -17,6 +18,7 @@ import io
 import os
 import re
 import tarfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -53,6 +55,8 @@ LOSS_REASONS = {
 UNKNOWN_INDEX = 1  # of words outside the vocabulary; a review without a word becomes one of them
 # Far above the 66 MB of Kaggle's 50,000 reviews; stops an archive that unpacks without end.
 MAX_FILE_BYTES = 2**30
+# No process pauses that long while it writes a file: it was killed.
+ABANDONED_AFTER_SECONDS = 24 * 60 * 60
 
 
 class DataError(ValueError):
@@ -113,8 +117,15 @@ class _RawTable(NamedTuple):
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` at the end, whole or not at all."""
+    """A file to write that takes the place of `path` at the end, whole or not at all.
+
+    What processes that were killed left unfinished beside it is removed when it is a day old.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):  # another process may be faster
+            if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_SECONDS:
+                unfinished.unlink()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes never share one
     try:
         yield part

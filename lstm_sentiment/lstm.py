@@ -411,15 +411,20 @@ def _check_step(cell: nn.Module, x: Tensor, state: State) -> None:
     """That x (B, D) and state (h, c), each (B, H), fit a cell.
 
     Raises:
-        ValueError: they do not.
+        ValueError: a shape or dtype does not; the message names the argument.
     """
     h, c = state
+    dtype = next((weight.dtype for weight in cell.parameters()), x.dtype)  # none: quantized
     expected = {"x": cell.input_size, "h": cell.hidden_size, "c": cell.hidden_size}
     for (name, size), tensor in zip(expected.items(), (x, h, c), strict=True):
         if tensor.dim() != 2 or tensor.shape[1] != size or len(tensor) != len(x):
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; it must be (B, {size}), B the same for "
                 "x, h and c"
+            )
+        if tensor.dtype != dtype:
+            raise ValueError(
+                f"{name} has dtype {tensor.dtype}; it must be {dtype}, as the weights are"
             )
 
 

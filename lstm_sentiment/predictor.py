@@ -8,8 +8,10 @@ beside `model.json`, everything else; neither can carry code.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from safetensors.torch import load_file
 from lstm_sentiment.data import DataError, ReviewDataset, replacing
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.streaming import WordStream, word_by_word
-from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize, tokenize_all
+from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize, tokenize_all, truncate
 from lstm_sentiment.training import pick_device, predict_logits, save_weights
 
 MODEL_FORMAT = 2
@@ -33,13 +35,14 @@ class SentimentPredictor:
     Args:
         model: the network.
         vocabulary: the words behind the rows of the network's embedding.
-        max_length: words after which a review is cut.
+        max_length: words after which a review is cut, at least 1.
         keep: which part of a longer review is kept, see `truncate`.
         temperature: what logits are divided by, so that probabilities are neither too sure nor too
-            cautious, see `fit_temperature`; it changes no verdict.
+            cautious, see `fit_temperature`; above 0. It changes no verdict.
 
     Raises:
         DataError: the vocabulary is not the model's.
+        ValueError: another argument has an impossible value; the message names it.
 
     Example:
         >>> predictor = SentimentPredictor.load("artifacts")
@@ -60,6 +63,11 @@ class SentimentPredictor:
                 f"the vocabulary has {len(vocabulary)} words, the model's embedding "
                 f"{model.embedding.num_embeddings} rows; they do not belong together"
             )
+        if not isinstance(max_length, int) or max_length < 1:
+            raise ValueError(f"max_length must be a whole number of at least 1, got {max_length!r}")
+        truncate([], max_length, keep)  # refuses a `keep` that it does not know
+        if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
+            raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
         self.model = model
         self.vocabulary = vocabulary
         self.max_length = max_length

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from lstm_sentiment.data import DataError
 from lstm_sentiment.plots import save_figure, words_and_gates
 from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.study import RESULTS
 
 
 def say(text: str) -> None:
@@ -44,15 +46,31 @@ def show(figure: Figure, name: str) -> None:
 
 
 def explain(predictor: SentimentPredictor, text: str) -> None:
-    """The verdict on `text`, its calibrated probability, and the figure `words_and_gates`."""
+    """The verdict on `text`, its calibrated probability, and the figure `words_and_gates`.
+
+    The verdict is that of `predictor.predict`, which cuts a long text; the figure reads all of it.
+
+    Raises:
+        DataError: the text has no word.
+        ValueError: the network reads backward as well.
+    """
     table = predictor.word_by_word(text)
-    final = table["probability"].iloc[-1]
-    verdict = "positive" if final >= 0.5 else "negative"
     unknown = [word for word in table["word"] if word not in predictor.vocabulary]
-    note = (
-        f" Words the model does not know: {', '.join(dict.fromkeys(unknown))}." if unknown else ""
-    )
-    say(f"**{verdict}**, with a probability of {max(final, 1 - final):.0%}.{note}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of no known word: it is said below
+        sentiment, probability = predictor.predict([text]).iloc[0]
+    sureness = max(probability, 1 - probability)
+    sentences = [f"**{sentiment}**, with a probability of {sureness:.0%}."]
+    if len(table) > predictor.max_length:
+        sentences.append(
+            f"The curve reads all {len(table):,} words, the verdict those "
+            f"{predictor.max_length:,} that the model keeps."
+        )
+    if len(unknown) == len(table):
+        sentences.append("The model knows no word of this text, so the verdict means nothing.")
+    elif unknown:
+        sentences.append(f"Words the model does not know: {', '.join(dict.fromkeys(unknown))}.")
+    say(" ".join(sentences))
     show(words_and_gates(table), "words_and_gates")
 
 
@@ -62,10 +80,12 @@ def ask(predictor: SentimentPredictor) -> None:
         from ipywidgets import Button, Output, Textarea, VBox
     except ImportError:
         Textarea = None
-    if Textarea is None or get_ipython() is None:
-        print(
-            'explain(predictor, "your review"), or: python -m lstm_sentiment predict "your review"'
-        )
+    shell = get_ipython()
+    how_else = (
+        'explain(predictor, "your review"), or: python -m lstm_sentiment predict "your review"'
+    )
+    if Textarea is None or shell is None:
+        print(how_else)
         return
     field = Textarea(placeholder="Type a review", layout={"width": "95%", "height": "6em"})
     button, output = Button(description="Judge it"), Output()
@@ -79,28 +99,45 @@ def ask(predictor: SentimentPredictor) -> None:
                 print(error)
 
     button.on_click(judge)
-    display(VBox([field, button, output]))
+    shown, metadata = shell.display_formatter.format(VBox([field, button, output]))
+    # Where the notebook is only looked at, text stands in place of the field.
+    display(shown | {"text/plain": how_else}, raw=True, metadata=metadata)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
+
+
+def _digest_of_files(folder: Path, *suffixes: str) -> str:
+    """Of the files of these kinds below `folder`, nothing hidden; of nothing where it is missing.
+
+    export_py.sh makes it in the same way.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
+    visible = [path for path in paths if not any(part[0] == "." for part in path.parts)]
+    return _digest("".join(path.read_text(encoding="utf-8") for path in visible))
+
+
+# As it is imported: a module that is edited during the run takes no part in it. Where all code is
+# one script there is no package, and nobody asks.
+_PACKAGE_DIGEST = _digest_of_files(Path("lstm_sentiment"), ".py") if get_ipython() else ""
 
 
 def record_run() -> None:
-    """Note in the notebook which cells were run with which package, as the last cell.
+    """Note in the notebook which cells were run with which package and tables, as the last cell.
 
-    export_py.sh compares this with the files: it tells outputs that are older than the code.
+    export_py.sh compares this with the files: it tells outputs that are older than the code or
+    than the tables of the studies.
     """
     shell = get_ipython()
     if shell is None:
         return
     cells = [_digest(source) for source in shell.history_manager.input_hist_raw[1:]]
-    paths = sorted(Path("lstm_sentiment").rglob("*.py"))
-    modules = [path for path in paths if not any(part[0] == "." for part in path.parts)]
-    package = _digest("".join(path.read_text(encoding="utf-8") for path in modules))
-    note = f"{len(cells)} cells run with lstm_sentiment {package}"
-    record = {"cells": cells, "package": package}
+    # At the end, because the run may add rows to the tables.
+    results = _digest_of_files(RESULTS, ".csv", ".json")
+    note = f"{len(cells)} cells run with lstm_sentiment {_PACKAGE_DIGEST} and tables {results}"
+    record = {"cells": cells, "package": _PACKAGE_DIGEST, "results": results}
     display({"text/plain": note}, raw=True, metadata={"lstm_sentiment": record})
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
 
 
 def show_source(*things: type) -> None:

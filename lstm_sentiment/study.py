@@ -346,7 +346,8 @@ def read_study(name: str) -> pd.DataFrame:
 
 
 def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
-    """Per name, in their order: seeds, mean and standard deviation of both accuracies, seconds.
+    """Per name, in their order: seeds, mean and standard deviation of both accuracies, numbers of
+    reviews, mean seconds.
 
     Raises:
         DataError: rows of one name come from different numbers of reviews or texts.
@@ -367,6 +368,7 @@ def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
             "outside": groups["outside_accuracy"].mean(),
             "outside_std": groups["outside_accuracy"].std(),
             "outside_n": groups["outside_n"].first(),
+            "train_n": groups["train_n"].first(),
             "seconds": groups["seconds"].mean(),
         }
     )

@@ -1,8 +1,8 @@
 """Mini-batch training with validation after every epoch, and the best epoch kept.
 
 `train` takes a model and two datasets and returns the history, one row per epoch. The model it
-leaves is that of the epoch with the best validation accuracy, read back from the checkpoint, from
-which a run that was interrupted goes on.
+leaves is that of the epoch with the best validation accuracy. After each epoch it writes a
+checkpoint, from which a run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.generic):  # which a checkpoint that carries no code cannot hold
+                object.__setattr__(self, name, value.item())
         for name in (
             "epochs",
             "batch_size",
@@ -130,14 +133,16 @@ def train(
     The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015). After each
     epoch the model, or the average of its weights, is scored on the validation set; the best epoch
     is the one with the highest accuracy (ties: the lowest loss). A keyboard interrupt ends the
-    training as if the epochs completed until then had been all.
+    training as if the epochs completed until then, those read from `checkpoint` among them, had
+    been all.
 
     Args:
         model: the network; it is moved to the device.
         training_set, validation_set: labelled reviews.
         config: how to train.
         checkpoint: file for all that the next epoch depends on, and for the best epoch's weights;
-            after every epoch it is written anew, whole or not at all.
+            after every epoch it is written anew, whole or not at all. What an earlier run left
+            there stays until the first epoch is completed.
         device: where to compute; `pick_device()` where None.
         on_epoch: called with each row of the history as soon as it is known.
         resume: go on after the last epoch in `checkpoint`, if the file exists. On the same machine
@@ -150,10 +155,12 @@ def train(
         The last row with `is_best` is the epoch the model is left in.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a loss, in training or validation, is no longer finite; nothing of that
+            epoch is written.
         DataError: the checkpoint to go on from is damaged or of another run.
+        OSError: the checkpoint cannot be written.
         ValueError: word vectors that are frozen are to be moved by `adversarial_norm`.
-        KeyboardInterrupt: before the first epoch was completed.
+        KeyboardInterrupt: before any epoch was completed.
     """
     if config.adversarial_norm and not model.embedding.weight.requires_grad:
         raise ValueError("adversarial_norm needs word vectors that are not frozen")
@@ -170,16 +177,15 @@ def train(
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging_decay))
         parts["averaged"] = averaged
     kept = model if averaged is None else averaged.module
-    facts = {"run": _run_key(model, training_set, validation_set, config), "rows": []}
+    run = _run_key(model, training_set, validation_set, config)
+    facts = {"run": run, "rows": []}  # of the last epoch that was completed
     if resume and checkpoint.exists():
-        facts = read_checkpoint(checkpoint, parts, facts["run"])
-    else:
-        checkpoint.unlink(missing_ok=True)
-    rows = facts["rows"]
-    remaining = range(len(rows) + 1, config.epochs + 1)
+        facts = read_checkpoint(checkpoint, parts, run)
+    done = len(facts["rows"])
+    remaining = range(done + 1, config.epochs + 1)
     try:
         with tqdm(
-            remaining, desc="training", unit="epoch", initial=len(rows), total=config.epochs
+            remaining, desc="training", unit="epoch", initial=done, total=config.epochs
         ) as epochs:
             for epoch in epochs:
                 start = time.perf_counter()
@@ -189,21 +195,23 @@ def train(
                     **_train_epoch(model, loader, optimizer, scheduler, config, averaged),
                 }
                 row |= score(kept, validation_set)
+                place = f"at the end of epoch {epoch}"
+                _require_finite(row["validation_loss"], "validation", place, model, config)
                 row["seconds"] = time.perf_counter() - start
+                rows = facts["rows"]
                 row["is_best"] = _rank(row) > max(map(_rank, rows), default=(-math.inf, -math.inf))
-                rows.append(row)
-                if row["is_best"]:
-                    facts["best_weights"] = _weights(kept)
-                write_checkpoint(checkpoint, parts, facts)
+                best_weights = _weights(kept) if row["is_best"] else facts["best_weights"]
+                completed = {"run": run, "rows": [*rows, row], "best_weights": best_weights}
+                write_checkpoint(checkpoint, parts, completed)
+                facts = completed  # at once: an interrupt finds a row and its weights, or neither
                 epochs.set_postfix(
                     loss=f"{row['train_loss']:.3f}", validation=f"{row['validation_accuracy']:.3f}"
                 )
                 if on_epoch is not None:
                     on_epoch(row)
     except KeyboardInterrupt:
-        if not checkpoint.exists():
+        if not facts["rows"]:
             raise
-    facts = read_checkpoint(checkpoint, {}, facts["run"])  # of the last epoch that was completed
     model.load_state_dict(facts["best_weights"])
     if len(facts["rows"]) < config.epochs:
         print(f"interrupted: {len(facts['rows'])} of {config.epochs} epochs are done")
@@ -221,9 +229,15 @@ def _run_key(
     validation_set: ReviewDataset,
     config: TrainingConfig,
 ) -> str:
-    """The same for two runs that do the same, but for the weights they start from."""
+    """The same for two runs that do the same, from the same weights."""
     shape = list(model.embedding.weight.shape)
-    digest = hashlib.sha256(json.dumps([asdict(config), model.options, shape]).encode())
+    settings = json.dumps(
+        [asdict(config), model.options, shape],
+        default=lambda number: number.item(),  # of NumPy, such as a hidden size from np.arange
+    )
+    digest = hashlib.sha256(settings.encode())
+    for weight in _weights(model).values():
+        digest.update(weight.numpy().tobytes())
     for dataset in (training_set, validation_set):
         for array in (dataset.flat_ids, dataset.lengths, dataset.labels):
             digest.update(array.tobytes())
@@ -266,17 +280,18 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
         logits = model(batch.token_ids.to(device), batch.lengths)  # (B,)
         smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2
         loss = loss_function(logits, smoothed)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the training loss became {loss.item()} in step {step} of {len(loader)} of epoch "
-                f"{loader.batch_sampler.epoch}; {_likely_cause(model, config)}"
-            )
+        place = f"in step {step} of {len(loader)} of epoch {loader.batch_sampler.epoch}"
+        _require_finite(loss.item(), "training", place, model, config)
         optimizer.zero_grad()
         loss.backward()
         if config.adversarial_norm:
             with _moved_uphill(model.embedding.weight, config.adversarial_norm):
                 adversarial_logits = model(batch.token_ids.to(device), batch.lengths)
-                loss_function(adversarial_logits, smoothed).backward()
+                adversarial_loss = loss_function(adversarial_logits, smoothed)
+                if adversarial_loss.isfinite():
+                    adversarial_loss.backward()
+            # Not before the word vectors are back in their place: the likely cause may be there.
+            _require_finite(adversarial_loss.item(), "adversarial", place, model, config)
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         scheduler.step()
@@ -288,11 +303,20 @@ def _train_epoch(model, loader, optimizer, scheduler, config, averaged) -> dict[
     return {"train_loss": total_loss / reviews, "train_accuracy": correct / reviews}
 
 
-def _likely_cause(model: SentimentLSTM, config: TrainingConfig) -> str:
-    """Of a loss that is not finite."""
+def _require_finite(
+    loss: float, name: str, place: str, model: SentimentLSTM, config: TrainingConfig
+) -> None:
+    """Raise FloatingPointError with the likely cause, unless the loss called `name` is finite."""
+    if math.isfinite(loss):
+        return
     if not torch.isfinite(model.embedding.weight).all():
-        return "word vectors are not finite: check where they come from, or lower the learning rate"
-    return f"the learning rate ({config.learning_rate}) is probably too high"
+        cause = "word vectors are not finite: check their source, or lower the learning rate"
+    else:
+        cause = f"the learning rate ({config.learning_rate})"
+        if config.adversarial_norm:
+            cause += f" or adversarial_norm ({config.adversarial_norm})"
+        cause += " is probably too high"
+    raise FloatingPointError(f"the {name} loss became {loss} {place}; {cause}")
 
 
 @contextlib.contextmanager
@@ -400,8 +424,8 @@ def read_checkpoint(path: Path, parts: Mapping[str, Any], run: str) -> dict:
         facts = kept["facts"]
         if facts["run"] != run:
             raise DataError(
-                f"{path} is of a run with another model, other texts or other settings; give the "
-                "same ones to go on, or start anew"
+                f"{path} is of a run with another model, other word vectors or weights to start "
+                "from, other texts or other settings; give the same ones to go on, or start anew"
             )
         for name, part in parts.items():
             part.load_state_dict(kept["parts"][name])

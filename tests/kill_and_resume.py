@@ -23,7 +23,9 @@ from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import TrainingConfig, save_weights, train
 
-KILLS = 24
+KILLS = 20  # at least, and of them while the checkpoint was written at least
+KILLS_WHILE_WRITING = 3
+MOST_ATTEMPTS = 80  # on a busy machine some children are done, or past the writing, too early
 CONFIG = TrainingConfig(
     epochs=12, batch_size=8, learning_rate=0.02, averaging_decay=0.5, adversarial_norm=0.1
 )
@@ -73,6 +75,13 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def wait_until_it_writes(part: Path, seconds: float) -> None:
+    """Return as soon as the unfinished file is there, or after so many seconds."""
+    end = time.monotonic() + seconds
+    while not part.exists() and time.monotonic() < end:
+        time.sleep(1e-4)
+
+
 def run_until_the_disk_is_full(folder: Path) -> None:
     def fill(row: dict) -> None:
         if row["epoch"] == 3:
@@ -92,12 +101,19 @@ def main(folder: Path) -> None:
     duration = time.monotonic() - start
     checkpoint = killed / "training.checkpoint"
     rng = np.random.default_rng(0)
-    statuses, completed = [], []
-    for _ in range(KILLS):
+    statuses, completed, while_writing = [], [], 0
+    for attempt in range(MOST_ATTEMPTS):
+        if statuses.count(-signal.SIGKILL) >= KILLS and while_writing >= KILLS_WHILE_WRITING:
+            break
         child = fork(run, killed)
-        time.sleep(rng.uniform(0, duration / 2))
+        part = killed / f"{checkpoint.name}.{child}.part"
+        if attempt % 3 == 0:
+            wait_until_it_writes(part, duration / 2)
+        else:
+            time.sleep(rng.uniform(0, duration / 2))
         os.kill(child, signal.SIGKILL)
         statuses.append(wait(child))
+        while_writing += part.exists()  # only what was killed leaves it
         if checkpoint.exists():
             completed.append(len(torch.load(checkpoint, weights_only=True)["facts"]["rows"]))
             if completed[-1] == CONFIG.epochs:
@@ -109,6 +125,7 @@ def main(folder: Path) -> None:
     kills = {
         "statuses": statuses,
         "completed": completed,
+        "while_writing": while_writing,
         "full_status": full_status,
         "completed_when_full": len(rows),
     }

@@ -211,6 +211,13 @@ def test_word_by_word_ends_in_the_same_verdict_as_the_whole(monkeypatch):
     assert verdicts[3] == pytest.approx(verdicts[4], abs=1e-6)
 
 
+def test_the_first_words_of_a_stream_can_be_left_out_of_its_time(monkeypatch):
+    squares = iter(n * n for n in range(1000))  # each reading of the clock takes longer
+    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: float(next(squares)))
+    # Word k is timed from (2k)^2 to (2k + 1)^2: 4k + 1.
+    assert seconds_per_word(small_model(), [2, 3, 4, 5, 2], True, skip=2) == 13
+
+
 def test_the_command_prints_tables_or_json(data_home, monkeypatch, capsys):
     texts = [f"Good film number {i % 7}, seen {i} times." for i in range(40)]
     reviews = pd.DataFrame({"review": texts, "sentiment": ["positive", "negative"] * 20})

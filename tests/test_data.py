@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 import itertools
+import os
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -32,6 +34,7 @@ from lstm_sentiment.data import (
     near_duplicate_groups,
     normalised_text,
     read_review_column,
+    replacing,
     split_reviews,
 )
 
@@ -831,3 +834,17 @@ def test_a_dataset_that_does_not_fit_is_refused(token_ids, labels, message):
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         make_loader(dataset_of([1]), 0, shuffle=True)
+
+
+def test_files_that_killed_processes_left_do_not_pile_up_and_others_stay(tmp_path):
+    path = tmp_path / "model [1].json"
+    names = [f"{path.name}.1.part", f"{path.name}.2.part", "other.json.1.part"]
+    for name in names:
+        (tmp_path / name).touch()
+    for name in (names[0], names[2]):
+        two_days_ago = time.time() - 2 * 24 * 60 * 60
+        os.utime(tmp_path / name, (two_days_ago, two_days_ago))
+    with replacing(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, *names[1:]}

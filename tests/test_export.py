@@ -18,6 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TABLES = ["deeper/accuracy.csv", "growth.json", "speed.csv"]  # in the order of their digest
 
 # Alphabetical order is not the order of dependence, and `about` calls `shout` while it loads.
 MODULES = {
@@ -124,6 +125,8 @@ def write_notebook(project: Path, report: str = REPORT) -> nbformat.NotebookNode
     record = {"cells": [digest(cell.source) for cell in cells[2:]]}
     modules = sorted((project / "lstm_sentiment").glob("*.py"))
     record["package"] = digest("".join(path.read_text(encoding="utf-8") for path in modules))
+    tables = project / "notebooks" / "results"
+    record["results"] = digest("".join((tables / name).read_text("utf-8") for name in TABLES))
     note = new_output("display_data", {"text/plain": "..."}, metadata={"lstm_sentiment": record})
     cells[-1].outputs = [new_output("stream", text="displayed\n"), note]
     notebook = new_notebook(cells=cells)
@@ -145,7 +148,10 @@ def make_project(folder: Path) -> Path:
         "lstm_sentiment/notes.txt",
         "lstm_sentiment/__pycache__/words.pyc",
         "lstm_sentiment/.ipynb_checkpoints/words.py",
-        "notebooks/results/speed.csv",
+        *(f"notebooks/results/{name}" for name in TABLES),
+        "notebooks/results/metrics.png",
+        "notebooks/results/speed.lock",
+        "notebooks/results/speed.csv.17.part",
         "notebooks/results/.ipynb_checkpoints/speed.csv",
         "artifacts/model.json",
     ]:
@@ -230,7 +236,7 @@ def test_the_zip_holds_the_notebook_the_script_and_what_the_notebook_needs(expor
         "README.md",
         "requirements.txt",
         "data/README.md",
-        "notebooks/results/speed.csv",
+        *(f"notebooks/results/{name}" for name in [*TABLES, "metrics.png"]),
         *(f"lstm_sentiment/{name}.py" for name in MODULES),
     }
     notebook = (exported.project / "notebooks" / "report.ipynb").read_bytes()
@@ -357,6 +363,27 @@ def test_a_package_that_was_changed_after_the_run_is_noticed(project, desk, monk
     path.write_text(path.read_text(encoding="utf-8") + "\n# new\n", encoding="utf-8")
     message = refusal(project, "ab-123", monkeypatch)
     assert "lstm_sentiment was changed after notebooks/report.ipynb was run" in message
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_was_changed_after_the_run_is_noticed(project, desk, monkeypatch, name):
+    (project / "notebooks" / "results" / "metrics.png").write_text("drawn anew")
+    assert run_script(project / "export_py.sh", "ab-123").returncode == 0
+    (project / "notebooks" / "results" / name).write_text("another row")
+    message = refusal(project, "ab-123", monkeypatch)
+    assert "a table under notebooks/results was changed after notebooks/report.ipynb" in message
+
+
+def test_a_record_without_tables_is_refused_and_tables_may_be_missing(project, desk, monkeypatch):
+    notebook = write_notebook(project)
+    record = notebook.cells[-1].outputs[-1].metadata.lstm_sentiment
+    record["results"] = digest("")
+    nbformat.write(notebook, project / "notebooks" / "report.ipynb")
+    shutil.rmtree(project / "notebooks" / "results")
+    assert run_script(project / "export_py.sh", "ab-123").returncode == 0
+    del record["results"]
+    nbformat.write(notebook, project / "notebooks" / "report.ipynb")
+    assert "a table under notebooks/results was changed" in refusal(project, "ab-123", monkeypatch)
 
 
 def test_a_notebook_that_does_not_say_what_was_run_is_refused(project, desk, monkeypatch):

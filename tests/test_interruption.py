@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,10 +27,11 @@ REVIEWS = ReviewDataset(
 )
 
 
-def fresh_model() -> SentimentLSTM:
-    torch.manual_seed(0)
-    matrix = torch.randn(10, 8)
+def fresh_model(seed: int = 0) -> SentimentLSTM:
+    """Its word vectors are the same for every seed."""
+    matrix = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
     matrix[0] = 0
+    torch.manual_seed(seed)
     return SentimentLSTM(matrix, hidden_size=8, dropout=0.3)
 
 
@@ -64,6 +67,7 @@ def test_killed_at_any_moment_it_ends_like_a_run_without_a_break(tmp_path):
     assert done.returncode == 0, done.stderr
     kills = json.loads((tmp_path / "kills.json").read_text())
     assert kills["statuses"].count(-signal.SIGKILL) >= 20
+    assert kills["while_writing"] >= 3
     assert len(set(kills["completed"])) > 3, "kills at different epochs"
     for name in ("weights.safetensors", "history.csv"):
         expected, killed, full = (
@@ -121,6 +125,32 @@ def test_the_keyboard_before_the_first_epoch_leaves_nothing_to_return(tmp_path, 
         fit(fresh_model(), tmp_path)
 
 
+def test_the_keyboard_while_an_epoch_is_kept_ends_with_the_epoch_before(tmp_path, monkeypatch):
+    original = training.write_checkpoint
+
+    def interrupted(path, parts, facts):
+        if len(facts["rows"]) == 3:
+            path.unlink()  # what is returned does not come from the file
+            raise KeyboardInterrupt
+        original(path, parts, facts)
+
+    monkeypatch.setattr(training, "write_checkpoint", interrupted)
+    model = fresh_model()
+    history = fit(model, tmp_path)
+    assert history["epoch"].tolist() == [1, 2]
+    best = history[history["is_best"]].iloc[-1]
+    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+
+
+def test_a_run_that_completes_no_epoch_leaves_the_checkpoint_of_another(tmp_path, monkeypatch):
+    fit(fresh_model(), tmp_path)
+    kept = (tmp_path / "training.checkpoint").read_bytes()
+    interrupt_in_epoch(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_model(), tmp_path)
+    assert (tmp_path / "training.checkpoint").read_bytes() == kept
+
+
 def test_an_interrupted_trial_is_no_trial(monkeypatch):
     interrupt_in_epoch(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +171,7 @@ def test_without_resume_it_starts_anew(tmp_path):
     assert fit(fresh_model(), tmp_path)["epoch"].tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("change", ["settings", "model", "reviews"])
+@pytest.mark.parametrize("change", ["settings", "model", "reviews", "word vectors", "weights"])
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, change):
     fit(fresh_model(), tmp_path)
     model, config, reviews = fresh_model(), CONFIG, REVIEWS
@@ -149,9 +179,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, change):
         config = TrainingConfig(epochs=5, batch_size=8, learning_rate=0.02)
     elif change == "model":
         model = SentimentLSTM(model.embedding.weight.detach(), hidden_size=9)
+    elif change == "word vectors":
+        with torch.no_grad():
+            model.embedding.weight[4, 0] += 1e-3
+    elif change == "weights":
+        model = fresh_model(seed=1)
     else:
         reviews = ReviewDataset([[4, 5]] * 8, [0, 1] * 4)
-    with pytest.raises(DataError, match="another model, other texts or other settings"):
+    with pytest.raises(DataError, match="is of a run with another model, other word vectors or"):
         train(model, reviews, REVIEWS, config, tmp_path / "training.checkpoint", CPU, resume=True)
 
 
@@ -172,3 +207,32 @@ def test_a_loss_that_is_not_finite_is_located_and_explained(tmp_path):
         model.embedding.weight[4, 0] = torch.nan
     with pytest.raises(FloatingPointError, match="step 1 of 5 of epoch 1; word vectors are not"):
         fit(model, tmp_path)
+
+
+def test_a_validation_loss_that_is_not_finite_leaves_the_epoch_before(tmp_path, monkeypatch):
+    original = training.score
+    losses = iter([None, torch.nan])
+
+    def broken(*arguments):
+        loss = next(losses)
+        return original(*arguments) | ({} if loss is None else {"validation_loss": loss})
+
+    monkeypatch.setattr(training, "score", broken)
+    with pytest.raises(
+        FloatingPointError, match="validation loss became nan at the end of epoch 2; the learning"
+    ):
+        fit(fresh_model(), tmp_path)
+    kept = torch.load(tmp_path / "training.checkpoint", weights_only=True)
+    assert [row["epoch"] for row in kept["facts"]["rows"]] == [1]
+
+
+def test_settings_may_hold_numbers_of_numpy(tmp_path):
+    config = replace(CONFIG, batch_size=np.int64(8), learning_rate=np.float32(0.02))
+    fit(fresh_model(), tmp_path, config)
+    fit(fresh_model(), tmp_path, config, resume=True)
+    other = replace(config, learning_rate=np.float32(0.03))
+    with pytest.raises(DataError, match="other settings"):
+        fit(fresh_model(), tmp_path, other, resume=True)
+    matrix = fresh_model().embedding.weight.detach()
+    model = SentimentLSTM(matrix, hidden_size=np.int64(8))
+    assert len(fit(model, tmp_path / "sizes", config)) == 4

@@ -477,6 +477,17 @@ def test_what_does_not_fit_a_cell_is_named(cell_class, shapes, message):
         cell_class(4, 3)(x, (h, c))
 
 
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+@pytest.mark.parametrize("name", ["x", "h", "c"])
+def test_a_dtype_that_does_not_fit_a_cell_is_named(cell_class, dtype, name):
+    tensors = {"x": torch.zeros(2, 4), "h": torch.zeros(2, 3), "c": torch.zeros(2, 3)}
+    tensors[name] = tensors[name].to(dtype)
+    x, h, c = tensors.values()
+    with pytest.raises(ValueError, match=f"{name} has dtype {dtype}; it must be torch.float32"):
+        cell_class(4, 3)(x, (h, c))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

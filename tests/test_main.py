@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lstm_sentiment import __main__ as commands
 from lstm_sentiment import training
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.configurations import PRETRAINED
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.text import Vocabulary
 
 
 def write_reviews(path, n, seed):
@@ -71,15 +76,6 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["sentiment"].tolist() == ["positive", "negative"]
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("great, good\nbad\n"))
-    assert main(["predict"]) == 0
-    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert table["review"].tolist() == ["great, good", "bad"]
-
-    (tmp_path / "lines.txt").write_text("good, great\nawful\n")
-    assert main(["predict", "bad", "--file", "lines.txt"]) == 0
-    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert table["sentiment"].tolist() == ["negative", "positive", "negative"]
     assert main(["predict", "--words", "good word1", "bad"]) == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["review"].tolist() == [1, 1, 2]
@@ -87,13 +83,82 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     assert {"probability", "forget_gate", "input_gate", "output_gate"} <= set(table.columns)
 
     pd.DataFrame({"review": ["great good", "bad awful", "good"]}).to_csv("kaggle.csv", index=False)
-    assert main(["predict", "--file", "kaggle.csv"]) == 0
+    Path("kaggle.csv").rename("Kaggle.CSV")
+    assert main(["predict", "--file", "Kaggle.CSV"]) == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["review"].tolist() == ["great good", "bad awful", "good"]
-    assert main(["submit", "kaggle.csv"]) == 0
+    assert main(["submit", "Kaggle.CSV"]) == 0
     submission = pd.read_csv("artifacts/predictions.csv")
     assert submission["ID"].tolist() == [1, 2, 3]
     assert submission["sentiment"].tolist() == ["positive", "negative", "positive"]
+
+
+def save_tiny_model(folder, **options):
+    vocabulary = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
+    torch.manual_seed(0)
+    matrix = torch.randn(4, 4)
+    matrix[0] = 0
+    SentimentPredictor(SentimentLSTM(matrix, 3, **options), vocabulary, 50, "tail").save(folder)
+
+
+@pytest.fixture
+def predict(tmp_path, monkeypatch, capsys):
+    """Run the command in a folder with a tiny model; what it returns, prints and complains of."""
+    monkeypatch.chdir(tmp_path)
+    save_tiny_model("artifacts")
+
+    def run(content, *options):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "latin-1"))
+        return main(["predict", *options]), *capsys.readouterr()
+
+    return run
+
+
+LINES = {
+    "lines": (b"good, bad\nbad\n", ["good, bad", "bad"]),
+    "no line end after the last": (b"good\nbad", ["good", "bad"]),
+    "lines of Windows, with a byte order mark": (b"\xef\xbb\xbfgood\r\nbad\r\n", ["good", "bad"]),
+    "a line separator inside of a review": ("good\u2028\x0cbad\n".encode(), ["good\u2028\x0cbad"]),
+    "blank lines": (b"\ngood\n\n", ["", "good", ""]),
+    "not ASCII": ("bad caf\u00e9\n".encode(), ["bad caf\u00e9"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*hold no word")
+@pytest.mark.parametrize("source", ["file", "standard input"])
+@pytest.mark.parametrize("name", LINES)
+def test_each_line_is_a_review(predict, name, source):
+    content, expected = LINES[name]
+    Path("lines.txt").write_bytes(content)
+    given = (b"", "good", "--file", "lines.txt") if source == "file" else (content,)
+    status, printed, _ = predict(*given)
+    table = pd.read_csv(io.StringIO(printed), keep_default_na=False)
+    assert status == 0
+    assert table["review"].tolist() == ["good"] * (source == "file") + expected
+    assert table["probability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"good\nna\xefve\n", [], "standard input is not UTF-8 text"),
+        (b"", [], "standard input holds no review"),
+        (b"", ["--words"], "standard input holds no review"),
+        (b"good\n\nbad\n", ["--words"], "review 2: the text has no word"),
+        (b"", ["--file", "latin.txt"], "latin.txt is not UTF-8 text"),
+        (b"", ["--file", "empty.txt", "--words"], "empty.txt holds no review"),
+        (b"", ["--words", "--model", "both_ways", "good"], "review 1: a bidirectional model must"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_in_one_line(predict, content, options, message):
+    Path("latin.txt").write_bytes(b"na\xefve\n")
+    Path("empty.txt").touch()
+    save_tiny_model("both_ways", bidirectional=True)
+    status, printed, error = predict(content, *options)
+    assert status == 1
+    assert printed == ""
+    assert error.startswith(f"error: {message}")
+    assert len(error.splitlines()) == 1
 
 
 def test_what_is_held_back_takes_no_part_in_training(tmp_path, data_home, monkeypatch, capsys):
@@ -160,6 +225,7 @@ def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
             "validation_accuracy": [0.5, 0.7],
             "outside_accuracy": [0.5, 0.6],
             "outside_n": [9, 9],
+            "train_n": [9, 9],
             "seconds": [1.0, 2.0],
         }
     )
@@ -197,7 +263,15 @@ def test_an_interrupted_training_goes_on(tmp_path, data_home, monkeypatch, capsy
     monkeypatch.setattr(training, "score", interrupted)
     assert main(["train", *options]) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
-    assert main(["train", *options]) == 0
-    assert len(pd.read_csv("artifacts/history.csv")) == 2
+    assert not list(tmp_path.glob("artifacts/*"))
+    save_tiny_model("artifacts")
+    earlier = Path("artifacts/model.json").read_bytes()
+    assert main(["train", *options]) == 130
+    error = capsys.readouterr().err
+    assert "2 of 3 epochs are done" in error
+    assert "the same command with --resume goes on" in error
+    assert Path("artifacts/model.json").read_bytes() == earlier
+    assert not Path("artifacts/history.csv").exists()
     assert main(["train", *options, "--resume"]) == 0
+    assert Path("artifacts/model.json").read_bytes() != earlier
     assert len(pd.read_csv("artifacts/history.csv")) == 3

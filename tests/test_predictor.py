@@ -91,6 +91,25 @@ def test_a_vocabulary_of_another_size_is_refused(predictor):
         SentimentPredictor(predictor.model, shorter, 50, "tail")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 0}, "max_length must be a whole number of at least 1, got 0"),
+        ({"max_length": 50.0}, "max_length must be a whole number of at least 1, got 50.0"),
+        ({"keep": "middle"}, "keep must be one of .*, got 'middle'"),
+        ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
+        ({"temperature": -1}, "temperature must be"),
+        ({"temperature": float("nan")}, "temperature must be"),
+        ({"temperature": float("inf")}, "temperature must be"),
+        ({"temperature": "1"}, "temperature must be a finite number above 0, got '1'"),
+    ],
+)
+def test_impossible_settings_are_named(predictor, options, message):
+    settings = {"max_length": 50, "keep": "tail", **options}
+    with pytest.raises(ValueError, match=message):
+        SentimentPredictor(predictor.model, predictor.vocabulary, **settings)
+
+
 def test_nothing_saved_is_said(tmp_path):
     with pytest.raises(DataError, match="Train a model first"):
         SentimentPredictor.load(tmp_path)
@@ -110,6 +129,7 @@ def _change_description(folder, **changes):
         (lambda folder: _change_description(folder, model={"hidden": 3}), "are no model"),
         (lambda folder: _change_description(folder, model={"hidden_size": 7}), "are no model"),
         (lambda folder: _change_description(folder, vocabulary={"words": []}), "are no model"),
+        (lambda folder: _change_description(folder, temperature=None), "temperature must be"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()[:-10]

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import IPython
 import nbformat
 import pandas as pd
 import papermill
 import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
 
-from lstm_sentiment.data import load_reviews
+from lstm_sentiment import report
+from lstm_sentiment.data import DataError, load_reviews
+from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import class_balance
 from lstm_sentiment.predictor import SentimentPredictor
-from lstm_sentiment.report import say, show, show_source
+from lstm_sentiment.report import ask, explain, record_run, reserve, say, show, show_source
+from lstm_sentiment.text import Vocabulary
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
@@ -96,10 +105,135 @@ def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "artifacts" / "figures" / "balance.png").is_file()
 
 
+def test_a_text_for_a_reserved_place_is_printed_where_there_are_no_places(capsys):
+    put = reserve()
+    assert capsys.readouterr().out == ""
+    put("**78%** of all")
+    assert capsys.readouterr().out == "**78%** of all\n"
+
+
+@pytest.fixture
+def predictor(tmp_path, monkeypatch):
+    """The last word that it reads decides; of a longer text it keeps the first two."""
+    monkeypatch.chdir(tmp_path)
+    vocabulary = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
+    model = SentimentLSTM(torch.tensor([[0.0], [0.1], [1.0], [-1.0]]), hidden_size=1)
+    cell = model.lstm.cells[0]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter is not model.embedding.weight:
+                parameter.zero_()
+        cell.candidate.weight[0, 1] = 9  # of the word; that of the state stays 0
+        cell.forget_gate.bias.fill_(-9)
+        for gate in (cell.input_gate, cell.output_gate):
+            gate.bias.fill_(9)
+        model.output.weight.fill_(3)
+    return SentimentPredictor(model, vocabulary, max_length=2, keep="head")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_explanation_gives_the_verdict_of_predict(predictor, capsys):
+    explain(predictor, "A bad film")
+    printed = capsys.readouterr().out
+    probability = predictor.predict_proba(["A bad film"])[0]
+    assert printed.startswith(f"**negative**, with a probability of {1 - probability:.0%}. ")
+    assert "reads all 3 words, the verdict those 2 that the model keeps. Words the" in printed
+    assert "does not know: a, film.\n" in printed
+    assert f"figure: {Path('artifacts/figures/words_and_gates.png')}" in printed
+
+    text = "good, good, bad"
+    assert predictor.word_by_word(text)["probability"].iloc[-1] < 0.5, "uncut it is negative"
+    explain(predictor, text)
+    probability = predictor.predict_proba([text])[0]
+    assert f"**positive**, with a probability of {probability:.0%}" in capsys.readouterr().out
+
+    explain(predictor, "good")
+    assert "curve" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_a_text_without_a_known_word_it_is_said_that_the_verdict_means_nothing(
+    predictor, capsys
+):
+    explain(predictor, "qwertz asdf")
+    printed = capsys.readouterr().out
+    assert "The model knows no word of this text, so the verdict means nothing." in printed
+    with pytest.raises(DataError, match="no word"):
+        explain(predictor, "...")
+
+
+def test_outside_a_notebook_it_is_said_how_to_ask(predictor, capsys):
+    ask(predictor)
+    printed = capsys.readouterr().out
+    assert 'explain(predictor, "your review")' in printed
+    assert 'python -m lstm_sentiment predict "your review"' in printed
+
+
+def test_in_a_notebook_there_is_a_field_and_a_sentence_for_those_who_only_look(
+    predictor, monkeypatch
+):
+    pytest.importorskip("ipywidgets", minversion="8")
+    shown = []
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(report, "get_ipython", lambda: shell)
+    monkeypatch.setattr(report, "display", lambda data, **options: shown.append((data, options)))
+    ask(predictor)
+    [(data, options)] = shown
+    assert options["raw"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"].startswith('explain(predictor, "your review"), or:')
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def test_a_run_is_recorded_with_the_package_as_imported_and_the_tables_as_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    package, results = tmp_path / "lstm_sentiment", tmp_path / "notebooks" / "results"
+    for folder in (package / ".ipynb_checkpoints", results):
+        folder.mkdir(parents=True)
+    (package / "b.py").write_text("b = 2")
+    (package / "a.py").write_text("a = 1\n")
+    (package / ".ipynb_checkpoints" / "a.py").write_text("a = 0")
+    inputs = ["", "first = 1\n", "record_run()"]
+    shell = SimpleNamespace(history_manager=SimpleNamespace(input_hist_raw=inputs))
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    # A second copy of the module, imported as it would be in IPython.
+    specification = importlib.util.spec_from_file_location("report_in_ipython", report.__file__)
+    in_ipython = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(in_ipython)
+    records = []
+    in_ipython.display = lambda data, raw, metadata: records.append(metadata["lstm_sentiment"])
+
+    in_ipython.record_run()
+    (package / "a.py").write_text("a = 'edited during the run'")
+    (results / "study.csv").write_text("name\n")
+    (results / "bench.json").write_text("{}")
+    (results / "metrics.png").write_bytes(b"\x89PNG")
+    in_ipython.record_run()
+    expected = {
+        "cells": [digest("first = 1"), digest("record_run()")],
+        "package": digest("a = 1\nb = 2"),
+    }
+    assert records == [
+        expected | {"results": digest("")},
+        expected | {"results": digest("{}name")},
+    ]
+
+
+def test_outside_of_ipython_no_run_is_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    record_run()
+    assert capsys.readouterr().out == ""
+
+
 def test_no_check_in_the_report_failed_and_nothing_is_undefined(quick_run):
     notebook = nbformat.read(quick_run / "out.ipynb", as_version=4)
     for text in output_texts(notebook):
-        assert "nan" not in text.split()
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
         assert not re.search(r": False$", text, re.MULTILINE)
         assert "NOT that epoch" not in text
         assert "Warning" not in text

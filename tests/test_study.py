@@ -92,6 +92,7 @@ def test_a_row_says_what_was_run_on_what_and_how_it_went(small_world):
     assert summary.loc["small", "outside"] == pytest.approx(table["outside_accuracy"][:2].mean())
     assert summary.loc["small", "outside_std"] == pytest.approx(table["outside_accuracy"][:2].std())
     assert summary["seeds"].tolist() == [2, 2]
+    assert summary["train_n"].tolist() == [70, 70]
 
 
 def test_what_is_there_is_not_run_again(small_world, monkeypatch):

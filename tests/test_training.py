@@ -295,6 +295,26 @@ def test_adversarial_steps_move_the_word_vectors_uphill_and_back(datasets, tmp_p
     assert torch.equal(model.embedding.weight, start)
 
 
+def test_an_adversarial_loss_that_is_not_finite_stops_the_run(datasets, tmp_path, monkeypatch):
+    model = fresh_model()
+    start = model.embedding.weight.detach().clone()
+    losses = []
+    original = torch.nn.BCEWithLogitsLoss.forward
+
+    def broken(self, *inputs):
+        losses.append(original(self, *inputs))
+        return losses[-1] * (torch.inf if len(losses) == 4 else 1)
+
+    monkeypatch.setattr(torch.nn.BCEWithLogitsLoss, "forward", broken)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimizer, *args, **kwargs: None)
+    config = TrainingConfig(epochs=1, batch_size=80, adversarial_norm=0.5)
+    message = r"adversarial loss became inf in step 2 of 3 of epoch 1; .* or adversarial_norm \(0.5"
+    with pytest.raises(FloatingPointError, match=message):
+        train(model, *datasets, config, tmp_path / "best", CPU)
+    assert torch.equal(model.embedding.weight, start)
+    assert not (tmp_path / "best").exists()
+
+
 def test_frozen_word_vectors_cannot_be_moved(datasets, tmp_path):
     config = TrainingConfig(epochs=1, adversarial_norm=1.0)
     with pytest.raises(ValueError, match="frozen"):
