@@ -296,7 +296,8 @@ def influence_by_distance(
         batch = dataset.__getitems__(rows[start : start + 64])
         vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()  # (B, T, D)
         model.classify(vectors, batch.lengths).sum().backward()
-        norm = vectors.grad.norm(dim=2).cpu()  # (B, T)
+        # Squares of what has faded would be too small for float32.
+        norm = vectors.grad.cpu().double().norm(dim=2)  # (B, T)
         distances = torch.arange(max_distance + 1)
         norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
     model.train(was_training)

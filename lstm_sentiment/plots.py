@@ -466,13 +466,9 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
     _title(
         figure,
         f"{next(iter(ends.values()))['distance']:.0f} words before the end, {last_panel}: "
-        + ", ".join(f"{network} {_power(end['median'])}" for network, end in ends.items()),
+        + ", ".join(f"{network} {end['median']:.0e}" for network, end in ends.items()),
     )
     return figure
-
-
-def _power(share: float) -> str:
-    return f"{share:.0e}" if share else "too little for float32"
 
 
 WORDS_SHOWN = 45  # as many as can be read side by side
