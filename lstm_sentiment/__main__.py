@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
+from optuna.storages import get_storage
+from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_sentiment.bench import (
     bench_compilation,
@@ -67,6 +71,8 @@ BENCH_PARTS = ("steps", "memory", "compilation", "epoch", "growth", "preparation
 
 def fetch(options: argparse.Namespace) -> None:
     """Bring word vectors into the data folder, so that later runs need no network."""
+    if options.vectors == "imdb":
+        raise DataError("imdb vectors are not fetched: the command train makes and keeps them")
     vectors = load_word_vectors(options.vectors)
     print(f"{options.vectors}: {len(vectors):,} words, {vectors.vector_size} dimensions")
 
@@ -74,6 +80,9 @@ def fetch(options: argparse.Namespace) -> None:
 def train_command(options: argparse.Namespace) -> None:
     """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model."""
     configuration = _configuration(options)
+    folder = Path(options.model)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--model {folder} is a file; name the folder to save the model in")
     reviews = load_reviews(options.data)
     print(describe_loading(reviews))
     if options.limit and options.limit < len(reviews):
@@ -108,7 +117,6 @@ def train_command(options: argparse.Namespace) -> None:
     )
     datasets = prepared.datasets
     model = build_model(configuration, prepared)
-    folder = Path(options.model)
     history = train(
         model,
         datasets["train"],
@@ -167,11 +175,25 @@ def _configuration(options: argparse.Namespace) -> Configuration:
         raise DataError(f"these options do not work: {error}") from error
 
 
+def seed_number(text: str) -> int:
+    """A seed that numpy, torch and gensim all take."""
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, got {seed}")
+    return seed
+
+
 def study(options: argparse.Namespace) -> None:
     """Run experiments that take long, or what is missing of them, into notebooks/results."""
     if options.name == "baselines":
         table = summarise_study(run_baselines())
     elif options.name == "search":
+        Path("artifacts").mkdir(exist_ok=True)  # for the default storage
+        try:
+            get_storage(options.storage)
+        except (SQLAlchemyError, ImportError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"--storage {options.storage} cannot be used: {reason}") from error
         table = run_search(options.trials, options.storage, options.seeds[0])
     else:
         table = summarise_study(run_study(options.name, options.seeds))
@@ -203,7 +225,10 @@ def predict_command(options: argparse.Namespace) -> None:
     else:
         result = predictor.predict(texts)
         result.insert(0, "review", texts)
-    result.to_csv(sys.stdout, index=False, float_format="%.4f")
+    # Before Python 3.13 a carriage return is not reason enough for quotes, and would end the row.
+    returns = any("\r" in text for text in texts)
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    result.to_csv(sys.stdout, index=False, float_format="%.4f", quoting=quoting)
 
 
 def _texts_of(path: Path) -> list[str]:
@@ -216,8 +241,8 @@ def _texts_of(path: Path) -> list[str]:
 def _lines(content: bytes, source: str) -> list[str]:
     """The lines of UTF-8 text, blank ones too, so that results stand in the order of the input.
 
-    Only a line feed ends a line: a review may hold other characters that `str.splitlines` takes
-    for an end.
+    Only a line feed ends a line, or a carriage return where there is none (old Macs): a review may
+    hold other characters that `str.splitlines` takes for an end.
 
     Raises:
         DataError: it is not UTF-8; the message names `source`.
@@ -228,6 +253,8 @@ def _lines(content: bytes, source: str) -> list[str]:
         raise DataError(f"{source} is not UTF-8 text ({error}); save it as such") from error
     if not text:
         return []
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
@@ -250,6 +277,8 @@ def _word_by_word(predictor: SentimentPredictor, texts: Sequence[str]) -> pd.Dat
 
 def submit(options: argparse.Namespace) -> None:
     """Write the predictions for a Kaggle file (column review) as ID,sentiment."""
+    if Path(options.output).is_dir():
+        raise DataError(f"--output {options.output} is a folder; name the file to write")
     predictor = SentimentPredictor.load(options.model)
     sentiments = predictor.predict(read_review_column(options.file))["sentiment"]
     write_submission(sentiments, options.output)
@@ -340,7 +369,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(name, type=kind, help=f"({usual}, or as in the system chosen)")
     command.add_argument("--pooling", choices=POOLINGS, help="(last, or as in the system chosen)")
     command.add_argument("--bidirectional", action="store_true", help="read from both ends")
-    command.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    command.add_argument("--seed", type=seed_number, default=0, help="(%(default)s)")
     command.add_argument(
         "--resume", action="store_true", help="go on where the same command was interrupted"
     )
@@ -364,7 +393,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", choices=[*STUDIES, "baselines", "search"])
     command.add_argument(
         "--seeds",
-        type=int,
+        type=seed_number,
         nargs="+",
         default=SEEDS,
         help="each trains once more (0 1 2); the search takes the first",
@@ -391,6 +420,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what is wrong with the input is said in one line, without a traceback."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the system's encoding may lack characters
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         options.run(options)
     except (DataError, OSError, FloatingPointError) as error:

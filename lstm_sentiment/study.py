@@ -12,6 +12,7 @@ other reviews, "outside", which nothing is chosen by, give the accuracy an inter
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -304,8 +305,11 @@ def run_study(name: str, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
 
     Raises:
         DataError: something could not be run, such as vectors that could not be fetched; the rest
-            was.
+            was. Or the table is damaged.
+        ValueError: there is no such study.
     """
+    if name not in STUDIES:
+        raise ValueError(f"name is {name!r}; it must be one of {sorted(STUDIES)}")
     path = RESULTS / f"{name}.csv"
     failures = []
     for label, configuration, data in STUDIES[name]():
@@ -340,9 +344,26 @@ def read_study(name: str) -> pd.DataFrame:
     name, seed, train_n, the accuracies on validation and outside with the number of reviews and,
     outside, the 95% interval, best_epoch, seconds, unlabelled_n (texts behind word vectors and
     language model), configuration (JSON), processor, threads and versions.
+
+    Raises:
+        DataError: the table is damaged.
+        FileNotFoundError: there is none.
     """
-    table = pd.read_csv(RESULTS / f"{name}.csv")
+    table = _read_results(RESULTS / f"{name}.csv")
     return table.drop_duplicates(["name", "seed"], keep="last", ignore_index=True)
+
+
+def _read_results(path: Path) -> pd.DataFrame:
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = pd.read_csv(io.StringIO(text))
+        if not text.endswith("\n") or not {"name", "seed"} <= set(table):
+            raise ValueError("it is cut off")
+        return table
+    except ValueError as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); restore it, or delete it and run the study again"
+        ) from error
 
 
 def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
@@ -397,7 +418,7 @@ def _is_there(path: Path, what: Mapping) -> bool:
     """Whether the latest row of this name and seed is of the same run."""
     if not path.exists():
         return False
-    table = pd.read_csv(path)
+    table = _read_results(path)
     same = table[(table["name"] == what["name"]) & (table["seed"] == what["seed"])]
     return len(same) > 0 and all(same.iloc[-1].get(key) == value for key, value in what.items())
 
@@ -408,7 +429,7 @@ def _append(path: Path, row: Mapping) -> None:
     with FileLock(path.with_suffix(".lock")):
         table = pd.DataFrame([row])
         if path.exists():
-            table = pd.concat([pd.read_csv(path), table])
+            table = pd.concat([_read_results(path), table])
         with replacing(path) as part:
             table.to_csv(part, index=False)
 

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from nltk.tokenize import RegexpTokenizer
 from tqdm.auto import tqdm
 
@@ -63,8 +64,30 @@ def tokenize(text: str) -> list[str]:
 
 
 def tokenize_all(texts: Iterable[str], description: str = "tokenizing") -> list[list[str]]:
-    """`tokenize` each text, under a progress bar named `description`."""
-    return [tokenize(text) for text in tqdm(texts, desc=description, unit=" reviews", delay=1)]
+    """`tokenize` each text, under a progress bar named `description`.
+
+    Raises:
+        DataError: a text is not a string; the message says which, counted from 0.
+    """
+    if isinstance(texts, str | pd.DataFrame):  # which would give letters, or names of columns
+        raise DataError(
+            f"texts must be a list of strings, got a {type(texts).__name__}; put a single text "
+            "in brackets, name the column of a table"
+        )
+    token_lists = []
+    for position, text in enumerate(tqdm(texts, desc=description, unit=" reviews", delay=1)):
+        try:
+            token_lists.append(tokenize(text))
+        except DataError as error:
+            raise DataError(f"texts[{position}]: {error}") from error
+    return token_lists
+
+
+def _list_of_words(tokens: Iterable[str]) -> Iterable[str]:
+    """`tokens`, unless it is a string, which would be taken for a list of letters."""
+    if isinstance(tokens, str):
+        raise DataError(f"tokens must be a list of words, got {tokens!r:.80}; tokenize it first")
+    return tokens
 
 
 class Vocabulary:
@@ -107,7 +130,7 @@ class Vocabulary:
             raise ValueError(f"min_count must be at least 1, got {min_count}")
         if max_size is not None and max_size < 2:
             raise ValueError(f"max_size must be at least 2 or None, got {max_size}")
-        found = Counter(chain.from_iterable(token_lists))
+        found = Counter(chain.from_iterable(map(_list_of_words, token_lists)))
         total = found.total()
         for reserved in RESERVED_WORDS:
             del found[reserved]
@@ -122,7 +145,7 @@ class Vocabulary:
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """The index of each token; 1 where the word is unknown."""
         index_of = self._index.get
-        return [index_of(token, UNKNOWN_INDEX) for token in tokens]
+        return [index_of(token, UNKNOWN_INDEX) for token in _list_of_words(tokens)]
 
     def decode(self, token_ids: Iterable[int]) -> list[str]:
         """The word of each index.
@@ -174,7 +197,11 @@ def choose_max_length(lengths: Sequence[int], max_padding: float = 0.5) -> Lengt
     """
     if not 0 <= max_padding < 1:
         raise ValueError(f"max_padding must be at least 0 and below 1, got {max_padding}")
-    lengths = np.asarray(lengths, dtype=np.int64)
+    lengths = np.asarray(lengths)
+    if lengths.ndim != 1 or (
+        len(lengths) and (lengths.dtype.kind not in "iu" or lengths.min() < 0)
+    ):
+        raise DataError(f"lengths must be a whole number of tokens per review, got {lengths!r:.80}")
     if not lengths.any():
         raise DataError("lengths must hold at least one positive number of tokens")
     # reaching[i]: reviews of more than i tokens; their sum up to L: the tokens kept at limit L.

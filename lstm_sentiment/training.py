@@ -12,23 +12,26 @@ import hashlib
 import itertools
 import json
 import math
-import pickle
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from lstm_sentiment.data import DataError, ReviewDataset, make_loader, replacing
+from lstm_sentiment.lstm import require_positive, require_share, require_whole
 from lstm_sentiment.model import SentimentLSTM
 
 EVALUATION_BATCH_SIZE = 256
@@ -72,23 +75,20 @@ class TrainingConfig:
         for name, value in list(vars(self).items()):
             if isinstance(value, np.generic):  # which a checkpoint that carries no code cannot hold
                 object.__setattr__(self, name, value.item())
-        for name in (
-            "epochs",
-            "batch_size",
-            "learning_rate",
-            "embedding_rate_factor",
-            "recurrent_rate_factor",
-            "clip_norm",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("label_smoothing", "averaging_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be at least 0 and below 1"
-                )
-        if not self.adversarial_norm >= 0:
-            raise ValueError(f"adversarial_norm is {self.adversarial_norm}; it must be at least 0")
+        require_whole(epochs=self.epochs, batch_size=self.batch_size)
+        require_whole(0, seed=self.seed)
+        require_positive(
+            learning_rate=self.learning_rate,
+            embedding_rate_factor=self.embedding_rate_factor,
+            recurrent_rate_factor=self.recurrent_rate_factor,
+            clip_norm=self.clip_norm,
+        )
+        require_share(label_smoothing=self.label_smoothing, averaging_decay=self.averaging_decay)
+        norm = self.adversarial_norm
+        if not (isinstance(norm, Real) and 0 <= norm < math.inf):
+            raise ValueError(
+                f"adversarial_norm is {norm!r}; it must be a finite number of at least 0"
+            )
         if self.schedule not in ("one_cycle", "constant"):
             raise ValueError(f"schedule is {self.schedule!r}; it must be 'one_cycle' or 'constant'")
 
@@ -157,13 +157,15 @@ def train(
     Raises:
         FloatingPointError: a loss, in training or validation, is no longer finite; nothing of that
             epoch is written.
-        DataError: the checkpoint to go on from is damaged or of another run.
+        DataError: the reviews have no labels, or the checkpoint to go on from is damaged or of
+            another run.
         OSError: the checkpoint cannot be written.
         ValueError: word vectors that are frozen are to be moved by `adversarial_norm`.
         KeyboardInterrupt: before any epoch was completed.
     """
     if config.adversarial_norm and not model.embedding.weight.requires_grad:
         raise ValueError("adversarial_norm needs word vectors that are not frozen")
+    _require_labels(training_set=training_set, validation_set=validation_set)
     checkpoint = Path(checkpoint)
     device = device or pick_device()
     model.to(device)
@@ -180,7 +182,7 @@ def train(
     run = _run_key(model, training_set, validation_set, config)
     facts = {"run": run, "rows": []}  # of the last epoch that was completed
     if resume and checkpoint.exists():
-        facts = read_checkpoint(checkpoint, parts, run)
+        facts = read_checkpoint(checkpoint, parts, run, {"rows": list, "best_weights": dict})
     done = len(facts["rows"])
     remaining = range(done + 1, config.epochs + 1)
     try:
@@ -216,6 +218,12 @@ def train(
     if len(facts["rows"]) < config.epochs:
         print(f"interrupted: {len(facts['rows'])} of {config.epochs} epochs are done")
     return pd.DataFrame(facts["rows"])
+
+
+def _require_labels(**datasets: ReviewDataset) -> None:
+    for name, dataset in datasets.items():
+        if dataset.labels is None:
+            raise DataError(f"{name} has no labels")
 
 
 def _rank(row: dict) -> tuple[float, float]:
@@ -353,7 +361,12 @@ def predict_proba(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
 
 
 def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
-    """`validation_loss` and `validation_accuracy` of `model` on labelled reviews."""
+    """`validation_loss` and `validation_accuracy` of `model` on labelled reviews.
+
+    Raises:
+        DataError: the reviews have no labels.
+    """
+    _require_labels(dataset=dataset)
     logits = torch.from_numpy(predict_logits(model, dataset))
     labels = torch.from_numpy(dataset.labels)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -369,9 +382,16 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def save_weights(
     model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write the weights of `model` as safetensors, whole or not at all."""
+    """Write the weights of `model` as safetensors, whole or not at all.
+
+    Raises:
+        OSError: they cannot be written; what was at `path` is still there.
+    """
     with replacing(Path(path)) as part:
-        save_file(_weights(model), part, metadata)
+        try:
+            save_file(_weights(model), part, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
 _RANDOM_SETTERS = {
@@ -410,8 +430,13 @@ def write_checkpoint(path: Path, parts: Mapping[str, Any], facts: Mapping) -> No
             raise OSError(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
-def read_checkpoint(path: Path, parts: Mapping[str, Any], run: str) -> dict:
+def read_checkpoint(
+    path: Path, parts: Mapping[str, Any], run: str, needed: Mapping[str, type]
+) -> dict:
     """Set `parts`, and the random states with them, as they were when `path` was written.
+
+    Args:
+        needed: the facts that must be there, and their types.
 
     Returns:
         The `facts` that were kept.
@@ -420,6 +445,9 @@ def read_checkpoint(path: Path, parts: Mapping[str, Any], run: str) -> dict:
         DataError: the file cannot be read or is not of this run.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch does not compare the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{damaged} has another checksum")
         kept = torch.load(path, map_location="cpu", weights_only=True)
         facts = kept["facts"]
         if facts["run"] != run:
@@ -429,21 +457,16 @@ def read_checkpoint(path: Path, parts: Mapping[str, Any], run: str) -> dict:
             )
         for name, part in parts.items():
             part.load_state_dict(kept["parts"][name])
+        for name, kind in needed.items():
+            if not isinstance(facts[name], kind):
+                raise TypeError(f"{name} is a {type(facts[name]).__name__}")
+        for device in _random_states():  # those of devices that this machine lacks are left
+            if device == "cpu" or device in kept["random"]:
+                _RANDOM_SETTERS[device](kept["random"][device])
     except DataError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # what the readers raise for a damaged file has no common class
         raise DataError(f"{path} cannot be read ({error}); delete it and start anew") from error
-    if parts:
-        for kind, random_state in kept["random"].items():
-            _RANDOM_SETTERS[kind](random_state)
     return facts
 
 
@@ -481,9 +504,15 @@ def search(
 
     Returns:
         One row per pair, best first: learning_rate, batch_size and the results of `run_trial`.
+
+    Raises:
+        ValueError: there is no pair.
     """
+    pairs = list(itertools.product(learning_rates, batch_sizes))
+    if not pairs:
+        raise ValueError("learning_rates and batch_sizes must hold at least one value each")
     rows = []
-    for learning_rate, batch_size in itertools.product(learning_rates, batch_sizes):
+    for learning_rate, batch_size in pairs:
         trial = replace(config, learning_rate=learning_rate, batch_size=batch_size)
         result = run_trial(make_model(), training_set, validation_set, trial)
         rows.append({"learning_rate": learning_rate, "batch_size": batch_size, **result})

@@ -136,6 +136,27 @@ def test_what_cannot_start_from_the_language_model_is_refused_at_once(options):
         PRETRAINED.but(options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": {"hiden": 3}}, r"model has the options \['hiden'\]; it may have .*hidden_size"),
+        ({"model": {"embedding_matrix": 3}}, "embedding_matrix"),
+        ({"model": {"hidden_size": 0}}, "hidden_size is 0"),
+        ({"model": {"hidden_size": 2.5}}, r"hidden_size is 2\.5"),
+        ({"model": {"num_layers": 0}}, "num_layers is 0"),
+        ({"max_length": 0}, "max_length is 0"),
+        ({"max_length": 2.5}, r"max_length is 2\.5"),
+        ({"keep": "x"}, "keep must be one of"),
+        ({"min_count": 0}, "min_count is 0"),
+        ({"max_words": 0}, "max_words is 0"),
+        ({"vector_size": 0}, "vector_size is 0"),
+    ],
+)
+def test_impossible_options_are_named_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        REPORT.but(**options)
+
+
 def test_vectors_that_are_trained_here_need_texts():
     with pytest.raises(DataError, match="texts"):
         prepared(REPORT, unlabelled=[])

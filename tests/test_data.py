@@ -9,6 +9,7 @@ import itertools
 import os
 import tarfile
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -101,6 +102,7 @@ READABLE = {
     "no line end": csv_text().rstrip().encode(),
     "empty lines at the end": (csv_text() + "\n\n\r\n").encode(),
     "byte order mark": csv_text().encode("utf-8-sig"),
+    "two byte order marks": b"\xef\xbb\xbf" + csv_text().encode("utf-8-sig"),
     "utf-16": csv_text().encode("utf-16"),
     "utf-16 big-endian": b"\xfe\xff" + csv_text().encode("utf-16-be"),
     "utf-16 without mark": csv_text().encode("utf-16-le"),
@@ -162,7 +164,53 @@ def test_a_review_of_ten_megabytes_is_read_whole(tmp_path):
 
 # ---- Files that are refused ----
 
+PLAIN_ROWS = [f"Review number {i},{('positive', 'negative')[i % 2]}" for i in range(60)]
+
+
+def swallowing(rows=PLAIN_ROWS, header="review,sentiment", first=20, last=50):
+    """A file of unquoted rows, but for quotation marks that begin row `first` and end `last`."""
+    rows = [header, *rows]
+    rows[first] = f'"{rows[first]}'
+    rows[last] = rows[last].replace(",", '",')
+    return "\n".join(rows)
+
+
+def tar_of(members):
+    """An uncompressed tar archive; a member without content may announce any size."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+LZMA_ZIP = zipped({"a.csv": csv_text(many())}, compression=zipfile.ZIP_LZMA)
+UTF_8_NAME = zipped({"\u00e9.csv": csv_text()})
+
 REFUSED = {
+    "30 rows in quotes": (swallowing().encode(), r"row 20: a quoted field holds 31 lines, 30 of"),
+    "30 rows in quotes, by tabs": (swallowing().replace(",", "\t").encode(), "row 20: a quoted"),
+    "30 rows in quotes, old Mac": (swallowing().replace("\n", "\r").encode(), "row 20: a quoted"),
+    "3 rows in quotes": (swallowing(first=20, last=23).encode(), "row 20: .* 4 lines, 3 of which"),
+    "30 rows in quotes, three columns": (
+        swallowing([f"{i},{row}" for i, row in enumerate(PLAIN_ROWS)], "id,review,label").encode(),
+        "row 20: a quoted field holds 31 lines, 30 of",
+    ),
+    "two columns of labels": (
+        csv_text([(*row, row[1]) for row in ROWS], ("review", "label", "label")).encode(),
+        "more than one column label",
+    ),
+    "JSON": (b'[{"review": "Good", "label": 1},\n{}]', "JSON or RTF.*begins with '.{35}"),
+    "RTF": (b"{\\rtf1 review,sentiment\n\\par Good,positive}", "JSON or RTF"),
+    "an error in plain text": (b"404: Not Found", "no rows.*begins with '404: Not Found'"),
+    "a tar archive": (tar_of({"aclImdb/train/pos/0_9.txt": b"Good"}), "is a tar archive; give"),
+    "damaged LZMA in a zip": (LZMA_ZIP[:60] + b"\0\xff" + LZMA_ZIP[62:], "damaged or incomplete"),
+    "a name in a zip that is no UTF-8": (
+        UTF_8_NAME.replace("\u00e9".encode(), b"\xff\xff"),
+        "damaged or incomplete",
+    ),
     "empty": (b"", "is empty"),
     "only blanks": (b" \n\r\n\t", "is empty"),
     "only a byte order mark": (b"\xef\xbb\xbf", "is empty"),
@@ -213,6 +261,71 @@ def test_a_path_that_is_nothing_or_a_folder_is_refused(tmp_path):
         read_review_column(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_review_column(tmp_path / "missing.csv")
+
+
+LINES_OF_PROSE = "\n".join(
+    f"Scene {i}: the hero, who is tired, sleeps; nobody, not even I, minds." for i in range(30)
+)
+CAST_LIST = "\n".join(f"Actor {i}, the butler" for i in range(30))
+VERDICTS = "Story,1\nMusic,0\nWatch it."
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("text", [LINES_OF_PROSE, CAST_LIST, VERDICTS])
+def test_a_review_of_many_lines_is_a_review(tmp_path, text, delimiter):
+    path = tmp_path / "reviews.csv"
+    rows = [(text, "positive"), *many(4)]
+    path.write_text(csv_text(rows, delimiter=delimiter))
+    assert as_rows(load_reviews(path)) == rows
+    numbered = [(i, review) for i, (review, _) in enumerate(rows)]
+    path.write_text(csv_text(numbered, ("id", "review"), delimiter=delimiter))
+    assert read_review_column(path) == [review for review, _ in rows]
+
+
+def test_rows_in_quotes_are_refused_where_rows_must_line_up(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text(swallowing([f"{i},Review number {i}" for i in range(60)], "id,review"))
+    with pytest.raises(DataError, match=r"row 20: a quoted field holds 31 lines, 30 of which"):
+        read_review_column(path)
+
+
+@pytest.mark.parametrize(("lines", "warned"), [(50, False), (51, True)])
+def test_rows_in_quotes_are_suspected_in_a_file_of_one_column(tmp_path, lines, warned, recwarn):
+    path = tmp_path / "reviews.csv"
+    path.write_text('review\nGood\n"Line' + "\nline" * (lines - 1) + '"\nBad\n')
+    assert len(read_review_column(path)) == 3
+    assert [f"row 2 has {lines} lines" in str(warning.message) for warning in recwarn] == (
+        [True] if warned else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("a\0b.csv", "cannot be read: embedded null byte"),
+        ("x" * 5000, "cannot be read: .*File name too long"),
+        ("~nobody-of-this-name/x.csv", "cannot be read: Could not determine home"),
+        (os.devnull, "neither a file nor a folder"),
+    ],
+)
+def test_what_cannot_be_a_path_to_a_file_is_refused(path, message):
+    for read in (load_reviews, read_review_column, load_acl_imdb):
+        with pytest.raises(DataError, match=message) as caught:
+            read(path)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_nothing_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "reviews.csv")
+    with pytest.raises(DataError, match=r"reviews\.csv is neither a file nor a folder"):
+        load_reviews(tmp_path / "reviews.csv")
+
+
+@pytest.mark.parametrize("max_loss", [float("nan"), -0.1, 2])
+def test_an_impossible_loss_is_refused(tmp_path, max_loss):
+    with pytest.raises(ValueError, match=f"max_loss .* got {max_loss}"):
+        load_reviews(tmp_path / "reviews.csv", max_loss=max_loss)
 
 
 def test_a_file_the_system_does_not_let_us_read_is_refused(tmp_path, monkeypatch):
@@ -310,6 +423,26 @@ def test_the_data_folder_is_data_or_what_the_environment_says(tmp_path, monkeypa
     assert str(data_folder()) == "data"
     monkeypatch.setenv("LSTM_SENTIMENT_DATA", str(tmp_path))
     assert data_folder() == tmp_path
+
+
+def test_a_data_folder_that_the_environment_names_must_be_there_to_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSTM_SENTIMENT_DATA", str(tmp_path / "typo"))
+    for read in (load_reviews, load_unlabelled, find_kaggle_file):
+        with pytest.raises(
+            DataError, match=r"LSTM_SENTIMENT_DATA names '.*typo', which is no folder"
+        ):
+            read()
+    monkeypatch.delenv("LSTM_SENTIMENT_DATA")
+    monkeypatch.chdir(tmp_path)
+    assert find_kaggle_file() is None  # the usual folder may be missing
+
+
+def test_a_link_to_nothing_is_said(data_home):
+    (data_home / "IMDB Dataset.csv").symlink_to(data_home / "gone.csv")
+    with pytest.raises(
+        DataError, match=r"IMDB Dataset\.csv is a link to .*gone\.csv, which does not"
+    ):
+        load_reviews()
 
 
 def test_the_first_known_file_in_the_data_folder_is_taken(data_home, monkeypatch):
@@ -411,6 +544,49 @@ def test_an_archive_cut_off_anywhere_is_refused(tmp_path):
             load_reviews(path)
 
 
+def test_an_archive_need_not_be_compressed_but_must_be_whole(tmp_path):
+    path = tmp_path / "aclImdb_v1.tar"
+    whole = tar_of({f"aclImdb/{name}": text.encode() for name, text in ACL_REVIEWS.items()})
+    path.write_bytes(whole)
+    assert len(load_reviews(path)) == 4
+    for length in range(0, len(ACL_REVIEWS) * 1024, 256):  # the end is two blocks of 512 zeros
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cannot be read|damaged or cut off"):
+            load_reviews(path)
+
+
+def announcing(size, kind):
+    """A header of a tar archive, with nothing of the file behind it."""
+    member = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (announcing(2**25, tarfile.XHDTYPE) + bytes(2**25), "announces a file of 33,554,432"),
+        (announcing(2**25, tarfile.REGTYPE) + bytes(2**25), "announces a file of 33,554,432"),
+        (announcing(2**40, tarfile.REGTYPE), "unpacks to more than|announces a file"),
+        (tar_of({"x.txt": b""}) + bytes(2**26), "unpacks to more than 33,554,432 bytes"),
+        (tar_of({f"train/pos/{'1' * 5000}_9.txt": b"Good"}), "holds no reviews"),
+    ],
+    ids=["header", "review", "endless review", "tail", "number of 5,000 digits"],
+)
+def test_an_archive_that_unpacks_to_much_takes_little_memory(
+    tmp_path, monkeypatch, content, message
+):
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 2**25)
+    path = tmp_path / "aclImdb_v1.tar.gz"
+    path.write_bytes(gzip.compress(content, 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message):
+        load_acl_imdb(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
 def test_an_archive_with_a_wrong_checksum_is_refused(tmp_path):
     path = acl_archive(tmp_path / "aclImdb_v1.tar.gz")
     content = bytearray(path.read_bytes())
@@ -483,7 +659,12 @@ def test_unlabelled_text_comes_from_every_source_once_without_the_excluded(data_
     (data_home / "imdb_unlabelled_2.csv.gz").write_bytes(gzip.compress(b"review\nSecond\n"))
     (data_home / "imdb_unlabelled_1.csv").write_text("review\nFirst\nSecond\n")
     (data_home / "imdb_unlabelled_3.csv.part").write_text("review\nUnfini")
-    assert load_unlabelled(exclude=["held OUT"]) == ["First", "Second", "Unrated.", "Bundled."]
+    (data_home / "imdb_unlabelled_4.CSV").write_text("review\nThird\n")
+    (data_home / "imdb_unlabelled_5.xlsx").touch()
+    with pytest.warns(UserWarning, match=r"imdb_unlabelled_5\.xlsx is not used") as warned:
+        texts = load_unlabelled(exclude=["held OUT"])
+    assert len(warned) == 1
+    assert texts == ["First", "Second", "Third", "Unrated.", "Bundled."]
 
 
 # ---- Copies, drawing and splitting ----
@@ -627,6 +808,33 @@ def test_a_draw_that_cannot_be_balanced_is_refused(n):
     reviews = frame([(f"Review {i}", "negative" if i < 70 else "positive") for i in range(100)])
     with pytest.raises(DataError, match=f"n={n} balanced reviews: there are 30 positive"):
         draw_balanced(reviews, n)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sentiment": 1}, r"sentiment must be 'positive' or 'negative', got \[1\]"),
+        ({"sentiment": [None, *["positive"] * 99]}, r"sentiment must be .* got \[(None|nan)\]"),
+        ({"sentiment": ["Positive", *["negative"] * 99]}, r"got \['Positive'\]"),
+        ({"review": ["Good", *[float("nan")] * 99]}, "must be strings, got nan at position 1"),
+        ({"review": range(100)}, "must be strings, got 0 at position 0"),
+    ],
+)
+def test_reviews_of_another_form_are_neither_drawn_nor_split(change, message):
+    reviews = frame(many(100)).assign(**change)
+    for use in (split_reviews, lambda reviews: draw_balanced(reviews, 10)):
+        with pytest.raises(DataError, match=message):
+            use(reviews)
+        with pytest.raises(DataError, match="'sentiment'} missing"):
+            use(reviews[["review"]])
+        with pytest.raises(DataError, match="must be a DataFrame"):
+            use([1])
+
+
+@pytest.mark.parametrize("n", [10.0, "10", None])
+def test_the_number_to_draw_is_a_whole_one(n):
+    with pytest.raises(ValueError, match="n must be a whole number"):
+        draw_balanced(frame(many(100)), n)
 
 
 def test_the_parts_have_their_exact_sizes_and_balance():
@@ -824,6 +1032,17 @@ def test_batches_of_similar_length_hold_little_padding():
         ([[2], [3]], [1], r"2 reviews, got shape \(1,\)"),
         ([[2], [3]], [0, 2], "values"),
         ([[2], [3]], [0, float("nan")], "values"),
+        ([[2], [3]], ["positive", "negative"], "could not convert .* encode_labels"),
+        ([5, 6], None, "a list of indices per review"),
+        (["good film"], None, "a list of indices per review"),
+        ([None], None, "a list of indices per review"),
+        ([np.ones((2, 2), dtype=int)], None, "in 2 dimensions"),
+        (
+            [np.array([2**63 + 5], dtype=np.uint64)],
+            None,
+            "fit into 64 bits, got 9223372036854775813",
+        ),
+        ([[2**70]], None, "got object"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_refused(token_ids, labels, message):
@@ -831,8 +1050,17 @@ def test_a_dataset_that_does_not_fit_is_refused(token_ids, labels, message):
         ReviewDataset(token_ids, labels)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "seed", "name"),
+    [(2.5, 0, "batch_size"), ("2", 0, "batch_size"), (2, -1, "seed")],
+)
+def test_a_wrong_argument_of_the_loader_is_named(batch_size, seed, name):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        make_loader(dataset_of([1]), batch_size, shuffle=True, seed=seed)
+
+
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, at least 1, got 0"):
         make_loader(dataset_of([1]), 0, shuffle=True)
 
 

@@ -131,6 +131,26 @@ def test_trailing_blanks_and_windows_line_ends_are_no_part_of_a_vector(tmp_path)
     assert read_vector_file(path).vectors.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf2 2\ngood 1 2\nbad 3 4\n",
+        b"\xef\xbb\xbfgood 1 2\nbad 3 4\n",
+        b"2\t2\ngood\t1\t2\nbad\t3\t4\n",
+        b"good\t1\t2\nbad\t3\t4\n",
+        b"2  2\ngood  1  2\nbad  3   4\n",
+    ],
+    ids=["mark", "mark, GloVe", "tabs", "tabs, GloVe", "several blanks"],
+)
+def test_marks_tabs_and_several_blanks_do_no_harm(tmp_path, content):
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(content)
+    for words in (None, ["good", "bad"]):
+        vectors = read_vector_file(path, words)
+        assert vectors.index_to_key == ["good", "bad"]
+        assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
+
+
 def test_a_repeated_word_keeps_its_first_vector_and_is_counted(tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("3 2\ngood 1 2\nbad 3 4\ngood 5 6\n")
@@ -154,7 +174,6 @@ BROKEN_FILES = {
     "short row": (b"good 1 2 3\nbad 4 5 \n", "row 2"),
     "long row": (b"good 1 2 3\nbad 4 5 6 7\n", "row 2 has more than 3 numbers"),
     "wrong dimension": (b"2 2\ngood 1 2 3\nbad 4 5 6\n", "row 1 has more than 2 numbers"),
-    "tabs": (b"2 2\ngood\t1\t2\nbad\t3\t4\n", "row 1 has fewer than 2 numbers"),
     "no number": (b"2 2\ngood 1 2\nbad x 4\n", "row 2 is broken"),
     "NaN": (b"2 2\ngood 1 2\nbad nan 4\n", "row 2 holds a number that is NaN or infinite"),
     "infinite": (b"2 2\ngood 1 -inf\nbad 3 4\n", "row 1 holds a number that is NaN or infinite"),
@@ -178,9 +197,11 @@ def test_a_broken_file_is_refused_with_its_name_and_the_reason(content, reason, 
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "absent.bin", tmp_path):
+    for path in (tmp_path / "absent.bin", tmp_path, "./a\0b"):
         with pytest.raises(DataError, match="cannot be read"):
             load_word_vectors(path)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        load_word_vectors(os.devnull)
 
 
 @settings(deadline=None, max_examples=200)
@@ -416,6 +437,19 @@ def test_vectors_that_share_no_word_with_the_vocabulary_are_refused(vocabulary):
         build_embedding_matrix(vocabulary, as_keyed_vectors(["gut"], random_matrix(1, 5)))
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_refused(vocabulary, vectors, number):
+    vectors.vectors[1, 3] = number
+    with pytest.raises(DataError, match="the vector of 'good' holds NaN or infinity"):
+        build_embedding_matrix(vocabulary, vectors)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (7, 5), (6,)])
+def test_a_matrix_needs_a_row_for_each_word(shape):
+    with pytest.raises(ValueError, match="a row for each of 6 words"):
+        as_keyed_vectors(list(WORDS), random_matrix(*shape))
+
+
 # Looking at vectors
 
 
@@ -456,3 +490,15 @@ def test_project_keeps_directions_and_tells_what_each_axis_explains(vectors):
     unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
     singular_values = np.linalg.svd(unit - unit.mean(axis=0), compute_uv=False)
     np.testing.assert_allclose(shares, (singular_values**2 / (singular_values**2).sum())[:3], 1e-4)
+
+
+@pytest.mark.parametrize("pairs", [[("good", "bad")], "good", ["the"]])
+def test_cosine_table_takes_triples(vectors, pairs):
+    with pytest.raises(ValueError, match="pairs must be triples"):
+        cosine_table(vectors, pairs)
+
+
+@pytest.mark.parametrize("words", [[], ["good", "absent"], "good"])
+def test_project_names_words_without_vectors(vectors, words):
+    with pytest.raises(ValueError, match="words must be a list of words with vectors"):
+        project(vectors, words, 1)

@@ -150,6 +150,12 @@ def test_impossible_predictions_are_refused_with_the_reason(labels, probabilitie
         evaluate(labels, probabilities)
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), -0.1, 1.1])
+def test_an_impossible_threshold_is_refused(threshold):
+    with pytest.raises(ValueError, match=f"threshold must be between 0 and 1, got {threshold}"):
+        evaluate([0, 1], [0.1, 0.9], threshold)
+
+
 # Comparisons
 
 

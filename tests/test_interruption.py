@@ -201,6 +201,67 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         fit(fresh_model(), tmp_path, resume=True)
 
 
+def test_any_flipped_bit_of_a_checkpoint_is_refused_or_does_no_harm(tmp_path):
+    expected = fresh_model()
+    fit(expected, tmp_path)
+    checkpoint = tmp_path / "training.checkpoint"
+    good = checkpoint.read_bytes()
+    refused = 0
+    for position in np.random.default_rng(0).integers(0, len(good), 60):
+        damaged = bytearray(good)
+        damaged[position] ^= 1
+        checkpoint.write_bytes(damaged)
+        model = fresh_model()
+        try:
+            fit(model, tmp_path, resume=True)
+        except DataError:
+            refused += 1
+            continue
+        for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(ours, theirs), f"byte {position}"
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: kept.pop("random"),
+        lambda kept: kept["random"].pop("cpu"),
+        lambda kept: kept["random"].update(cpu=torch.ones(3)),
+        lambda kept: kept.update(facts=5),
+        lambda kept: kept["facts"].pop("rows"),
+        lambda kept: kept["facts"].update(rows=5),
+        lambda kept: kept["facts"].pop("best_weights"),
+        lambda kept: kept.update(parts={}),
+        lambda kept: kept["parts"].update(model=5),
+        lambda kept: kept["parts"].update(optimizer=None),
+        lambda kept: kept["parts"].update(optimizer=5),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, change):
+    fit(fresh_model(), tmp_path)
+    checkpoint = tmp_path / "training.checkpoint"
+    kept = torch.load(checkpoint, weights_only=True)
+    change(kept)
+    torch.save(kept, checkpoint)
+    with pytest.raises(DataError, match="delete it and start anew"):
+        fit(fresh_model(), tmp_path, resume=True)
+
+
+def test_random_states_of_devices_that_are_not_there_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    expected = fresh_model()
+    fit(expected, tmp_path)
+    checkpoint = tmp_path / "training.checkpoint"
+    kept = torch.load(checkpoint, weights_only=True)
+    kept["random"] |= {"mps": torch.ones(16, dtype=torch.uint8), "cuda": [torch.ones(3)], "tpu": 1}
+    torch.save(kept, checkpoint)
+    model = fresh_model()
+    fit(model, tmp_path, resume=True)
+    assert torch.equal(model.output.weight, expected.output.weight)
+
+
 def test_a_loss_that_is_not_finite_is_located_and_explained(tmp_path):
     model = fresh_model()
     with torch.no_grad():

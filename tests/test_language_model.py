@@ -212,10 +212,25 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
         pretrain(model, dataset, dataset, FAST, tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("name", ["hidden_size", "epochs", "batch_size", "learning_rate"])
-def test_impossible_settings_are_named(name):
-    with pytest.raises(ValueError, match=name):
-        PretrainingConfig(**{name: 0})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_size", 0),
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("batch_size", 0),
+        ("batch_size", "32"),
+        ("learning_rate", 0),
+        ("learning_rate", np.inf),
+        ("clip_norm", np.nan),
+        ("dropout", -0.1),
+        ("dropout", 1),
+        ("seed", -1),
+    ],
+)
+def test_impossible_settings_are_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} is"):
+        PretrainingConfig(**{name: value})
 
 
 def test_evaluation_computes_no_gradients(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -448,6 +449,15 @@ def test_a_fresh_cell_has_orthogonal_recurrent_weights_and_an_lstm_remembers(cel
         ({"lengths": torch.tensor([3])}, r"lengths has shape \(1,\)"),
         ({"lengths": torch.tensor([3.0, 2.0])}, "lengths has .* dtype torch.float32"),
         ({"lengths": torch.tensor([0, 3])}, "lengths holds 0 to 3"),
+        ({"lengths": [2, 3]}, "lengths is a list; it must be a torch.Tensor"),
+        ({"lengths": np.array([2, 3])}, "lengths is a ndarray"),
+        ({"lengths": torch.tensor([True, True])}, "lengths has .* dtype torch.bool"),
+        ({"lengths": torch.tensor([2 + 0j, 3])}, "lengths has .* dtype torch.complex64"),
+        ({"x": None}, "x is a NoneType"),
+        ({"x": np.ones((2, 3, 4), np.float32)}, "x is a ndarray"),
+        ({"x": torch.ones(5, 4), "rows": [[0], [1]]}, "rows is a list"),
+        ({"state": (torch.zeros(1, 2, 3),) * 3}, r"must be the pair \(h, c\)"),
+        ({"state": (torch.zeros(1, 2, 3), None)}, "c is a NoneType"),
         ({"lengths": torch.tensor([4, 3])}, "between 1 and T = 3"),
         ({"state": (torch.zeros(1, 2, 5), torch.zeros(1, 2, 3))}, "state's h has shape"),
         ({"x": torch.ones(2, 3, 4), "rows": torch.zeros(2, 3).long()}, "with rows it must be"),
@@ -478,6 +488,29 @@ def test_what_does_not_fit_a_cell_is_named(cell_class, shapes, message):
 
 
 @pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
+def test_what_is_no_tensor_and_no_pair_is_named(cell_class):
+    x, h = torch.zeros(2, 4), torch.zeros(2, 3)
+    for arguments, message in [
+        ((x, None), "state is a NoneType; it must be the pair"),
+        ((x, (h, h, h)), r"state is a tuple; it must be the pair \(h, c\)"),
+        ((x, (h, None)), "c is a NoneType; it must be a torch.Tensor"),
+        ((None, (h, h)), "x is a NoneType"),
+        ((x.numpy(), (h, h)), "x is a ndarray"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cell_class(4, 3)(*arguments)
+
+
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
+@pytest.mark.parametrize("size", [0, -1, 2.0, "3", True, None, 2**63])
+def test_impossible_sizes_of_a_cell_are_named(cell_class, size):
+    with pytest.raises(ValueError, match=r"input_size is .* it must be a whole number, at least 1"):
+        cell_class(size, 4)
+    with pytest.raises(ValueError, match="hidden_size is"):
+        cell_class(4, size)
+
+
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
 @pytest.mark.parametrize("name", ["x", "h", "c"])
 def test_a_dtype_that_does_not_fit_a_cell_is_named(cell_class, dtype, name):
@@ -492,6 +525,8 @@ def test_a_dtype_that_does_not_fit_a_cell_is_named(cell_class, dtype, name):
     ("options", "message"),
     [
         ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"num_layers": 1.5}, "num_layers is 1.5; it must be a whole number"),
+        ({"dropout": "half"}, "dropout is 'half'"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"recurrent_dropout": -0.1}, "recurrent_dropout is -0.1"),
         ({"backend": "fast"}, r"must be one of \['fused', 'reference'\]"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lstm_sentiment import __main__ as commands
-from lstm_sentiment import training
+from lstm_sentiment import study, training
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.configurations import PRETRAINED
 from lstm_sentiment.model import SentimentLSTM
@@ -120,6 +120,8 @@ LINES = {
     "lines of Windows, with a byte order mark": (b"\xef\xbb\xbfgood\r\nbad\r\n", ["good", "bad"]),
     "a line separator inside of a review": ("good\u2028\x0cbad\n".encode(), ["good\u2028\x0cbad"]),
     "blank lines": (b"\ngood\n\n", ["", "good", ""]),
+    "old Mac": (b"good\rbad\r", ["good", "bad"]),
+    "a carriage return inside of a review": (b"good\rbad\nbad\n", ["good\rbad", "bad"]),
     "not ASCII": ("bad caf\u00e9\n".encode(), ["bad caf\u00e9"]),
 }
 
@@ -132,7 +134,7 @@ def test_each_line_is_a_review(predict, name, source):
     Path("lines.txt").write_bytes(content)
     given = (b"", "good", "--file", "lines.txt") if source == "file" else (content,)
     status, printed, _ = predict(*given)
-    table = pd.read_csv(io.StringIO(printed), keep_default_na=False)
+    table = pd.read_csv(io.StringIO(printed, newline=""), keep_default_na=False)
     assert status == 0
     assert table["review"].tolist() == ["good"] * (source == "file") + expected
     assert table["probability"].between(0, 1).all()
@@ -161,6 +163,18 @@ def test_what_cannot_be_judged_is_said_in_one_line(predict, content, options, me
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_characters_that_the_terminal_lacks_are_printed_all_the_same(
+    predict, monkeypatch, encoding
+):
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding))
+    assert main(["predict", "good \u6620\u753b", "bad \udce9"]) == 0
+    commands.sys.stdout.flush()
+    table = pd.read_csv(io.BytesIO(printed.getvalue()))
+    assert table["review"].tolist() == ["good \u6620\u753b", r"bad \udce9"]
+
+
 def test_what_is_held_back_takes_no_part_in_training(tmp_path, data_home, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_reviews(tmp_path / "train.csv", 100, seed=1)
@@ -187,6 +201,42 @@ def test_what_is_missing_is_said_in_one_line(command, tmp_path, data_home, monke
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["fetch", "imdb"], "imdb vectors are not fetched: the command train makes"),
+        (["train", "--data", "missing.csv", "--model", "file"], "--model file is a file; name"),
+        (["submit", "missing.csv", "--output", "data"], "--output data is a folder; name the"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_at_the_start(
+    command, message, tmp_path, data_home, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(command) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("storage", ["foo://x", "search.db", "sqlite:///missing/folder/x.db"])
+def test_a_search_says_which_storage_it_cannot_use(storage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "drawn_data", None)  # asked for after the storage
+    assert main(["study", "search", "--storage", storage]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --storage {storage} cannot be used: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "a"])
+@pytest.mark.parametrize("command", [["train", "--seed"], ["study", "leaks", "--seeds"]])
+def test_a_seed_that_not_all_libraries_take_is_refused(command, seed, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, seed])
+    assert ended.value.code == 2
+    assert "seed" in capsys.readouterr().err
+
+
 def test_a_preset_and_a_pretrained_model_are_trained(tmp_path, data_home, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_reviews(tmp_path / "train.csv", 120, seed=1)
@@ -211,6 +261,9 @@ def test_a_preset_and_a_pretrained_model_are_trained(tmp_path, data_home, monkey
         (["--preset", "day17", "--epochs", "0"], "epochs"),
         (["--pretrain", "--bidirectional"], "bidirectional"),
         (["--learning-rate", "-1"], "learning_rate"),
+        (["--hidden-size", "0"], "hidden_size"),
+        (["--hidden-size", "-3"], "hidden_size"),
+        (["--pretrain", "--hidden-size", "0"], "hidden_size"),
     ],
 )
 def test_options_that_do_not_work_are_refused_before_anything_is_read(options, reason, capsys):

@@ -125,6 +125,25 @@ def test_wrong_options_are_named(embedding_matrix):
         SentimentLSTM(embedding_matrix, HIDDEN_SIZE, pooling="first")
     with pytest.raises(ValueError, match="row 0, which stands for padding"):
         SentimentLSTM(embedding_matrix + 1, HIDDEN_SIZE)
+    with pytest.raises(ValueError, match=r"embedding_matrix has shape \(0, 4\); .* none of them 0"):
+        SentimentLSTM(embedding_matrix[:0], HIDDEN_SIZE)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_word_vectors_that_are_not_finite_are_refused(embedding_matrix, number):
+    embedding_matrix[5, 1] = number
+    with pytest.raises(ValueError, match="embedding_matrix holds numbers that are NaN or infinite"):
+        SentimentLSTM(embedding_matrix, HIDDEN_SIZE)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+def test_what_is_no_tensor_is_named(embedding_matrix, batch, pooling):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE, pooling=pooling)
+    token_ids, lengths = batch
+    with pytest.raises(ValueError, match=r"lengths is a NoneType; it must be a torch\.Tensor"):
+        model(token_ids, None)
+    with pytest.raises(ValueError, match="token_ids is a list"):
+        model(token_ids.tolist(), lengths)
 
 
 @pytest.mark.parametrize(

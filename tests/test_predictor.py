@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lstm_sentiment.data import DataError
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.predictor import SentimentPredictor, write_submission
+from lstm_sentiment.predictor import SentimentPredictor, _model_digest, write_submission
 from lstm_sentiment.text import Vocabulary
 
 TEXTS = ["A good film!", "bad, bad, bad", "Not a word of it known: qwertz.", "", "film " * 500]
@@ -78,6 +78,12 @@ def test_what_is_no_text_is_refused(predictor, text):
         predictor.predict(["good", text])
 
 
+def test_one_text_where_a_list_is_expected_is_refused(predictor):
+    for function in (predictor.predict, predictor.predict_proba):
+        with pytest.raises(DataError, match="texts must be a list of strings, got a str"):
+            function("a good film")
+
+
 @pytest.mark.filterwarnings("ignore:.*hold no word")
 def test_a_prediction_does_not_depend_on_its_company(predictor):
     together = predictor.predict_proba(TEXTS)
@@ -94,20 +100,30 @@ def test_a_vocabulary_of_another_size_is_refused(predictor):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_length": 0}, "max_length must be a whole number of at least 1, got 0"),
-        ({"max_length": 50.0}, "max_length must be a whole number of at least 1, got 50.0"),
+        ({"max_length": 0}, "max_length is 0; it must be a whole number, at least 1"),
+        ({"max_length": 50.0}, "max_length is 50.0; it must be a whole number"),
         ({"keep": "middle"}, "keep must be one of .*, got 'middle'"),
-        ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
-        ({"temperature": -1}, "temperature must be"),
-        ({"temperature": float("nan")}, "temperature must be"),
-        ({"temperature": float("inf")}, "temperature must be"),
-        ({"temperature": "1"}, "temperature must be a finite number above 0, got '1'"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be a finite number above 0"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": 10**400}, "temperature is 1000"),
+        ({"temperature": "1"}, "temperature is '1'; it must be a finite number above 0"),
+        ({"vocabulary": ["<pad>", "<unk>", "a"]}, "vocabulary is a list; it must be a Vocabulary"),
     ],
 )
 def test_impossible_settings_are_named(predictor, options, message):
-    settings = {"max_length": 50, "keep": "tail", **options}
+    settings = {"vocabulary": predictor.vocabulary, "max_length": 50, "keep": "tail", **options}
     with pytest.raises(ValueError, match=message):
-        SentimentPredictor(predictor.model, predictor.vocabulary, **settings)
+        SentimentPredictor(predictor.model, **settings)
+
+
+@pytest.mark.filterwarnings("error")
+def test_settings_may_be_numbers_of_numpy(predictor, tmp_path):
+    settings = (np.int64(50), "head_and_tail", np.float32(1.5))
+    SentimentPredictor(predictor.model, predictor.vocabulary, *settings).save(tmp_path)
+    loaded = SentimentPredictor.load(tmp_path)
+    assert (loaded.max_length, loaded.temperature) == (50, 1.5)
 
 
 def test_nothing_saved_is_said(tmp_path):
@@ -116,8 +132,23 @@ def test_nothing_saved_is_said(tmp_path):
 
 
 def _change_description(folder, **changes):
+    """As if it had been saved with the changes, and with the weights as they are now."""
     path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    description = json.loads(path.read_text()) | changes
+    del description["sha256"]
+    description["sha256"] = _model_digest(description, folder)
+    path.write_text(json.dumps(description))
+
+
+def _change_weights(folder, change):
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path)
+    _change_description(folder)
+
+
+def _change_options(folder, **changes):
+    options = json.loads((folder / "model.json").read_text())["model"]
+    _change_description(folder, model=options | changes)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +158,17 @@ def _change_description(folder, **changes):
         (lambda folder: (folder / "model.json").write_text("[]"), "not a model of format"),
         (lambda folder: _change_description(folder, format=99), "not a model of format"),
         (lambda folder: _change_description(folder, model={"hidden": 3}), "are no model"),
-        (lambda folder: _change_description(folder, model={"hidden_size": 7}), "are no model"),
+        (lambda folder: _change_options(folder, dropout=2), "are no model .*dropout is 2"),
+        (lambda folder: _change_options(folder, hidden_size=6000), "not that of the weights"),
+        (lambda folder: _change_options(folder, num_layers=20_000), "not that of the weights"),
+        (lambda folder: _change_description(folder, model=[]), "are no model"),
+        (
+            lambda folder: (folder / "model.json").write_text("[" * 200_000 + "]" * 200_000),
+            "cannot be read",
+        ),
         (lambda folder: _change_description(folder, vocabulary={"words": []}), "are no model"),
-        (lambda folder: _change_description(folder, temperature=None), "temperature must be"),
+        (lambda folder: _change_description(folder, temperature=None), "temperature is None"),
+        (lambda folder: _change_description(folder, temperature=10**400), "temperature is 1000"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(
                 (folder / "model.safetensors").read_bytes()[:-10]
@@ -137,17 +176,26 @@ def _change_description(folder, **changes):
             "cannot be read",
         ),
         (
-            lambda folder: save_file(
-                {"output.bias": load_file(folder / "model.safetensors")["output.bias"]},
-                folder / "model.safetensors",
+            lambda folder: _change_weights(
+                folder, lambda weights: {"output.bias": weights["output.bias"]}
             ),
             "are no model",
         ),
         (
-            lambda folder: save_file(
-                load_file(folder / "model.safetensors")
-                | {"output.bias": torch.tensor([torch.nan])},
-                folder / "model.safetensors",
+            lambda folder: _change_weights(
+                folder, lambda weights: weights | {"embedding.weight": torch.zeros(0, 4)}
+            ),
+            r"are no model .*embedding_matrix has shape \(0, 4\)",
+        ),
+        (
+            lambda folder: _change_weights(
+                folder, lambda weights: weights | {"output.weight": torch.tensor(1.0)}
+            ),
+            "are no model",
+        ),
+        (
+            lambda folder: _change_weights(
+                folder, lambda weights: weights | {"output.bias": torch.tensor([torch.nan])}
             ),
             r"output.bias hold numbers that are NaN or infinite",
         ),
@@ -160,6 +208,34 @@ def test_a_damaged_or_foreign_model_is_refused_with_the_reason(
     damage(tmp_path)
     with pytest.raises(DataError, match=message):
         SentimentPredictor.load(tmp_path)
+
+
+def test_killed_between_the_two_files_the_model_is_refused(predictor, tmp_path, monkeypatch):
+    predictor.save(tmp_path)
+    with torch.no_grad():
+        predictor.model.output.bias += 1
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lstm_sentiment.predictor.replacing", killed)
+    with pytest.raises(KeyboardInterrupt):
+        predictor.save(tmp_path)
+    with pytest.raises(DataError, match="of different trainings"):
+        SentimentPredictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_flipped_bit_anywhere_is_refused(predictor, tmp_path, name):
+    predictor.save(tmp_path)
+    path = tmp_path / name
+    good = path.read_bytes()
+    for position in range(0, len(good), len(good) // 50):
+        damaged = bytearray(good)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(DataError):
+            SentimentPredictor.load(tmp_path)
 
 
 def test_the_submission_is_what_kaggle_asks_for(tmp_path):

@@ -64,10 +64,19 @@ def test_a_model_that_reads_backward_cannot_stream():
         WordStream(fresh_model(bidirectional=True))
 
 
-@pytest.mark.parametrize("index", [0, -1, 10])
+@pytest.mark.parametrize("index", [0, -1, 10, 1.5, "a", True, None])
 def test_an_index_of_no_word_is_refused(index):
-    with pytest.raises(ValueError, match=f"index is {index}; it must lie between 1 and 9"):
+    with pytest.raises(ValueError, match=f"index is {index!r}; it must lie between 1 and 9, and"):
         WordStream(fresh_model()).read(index)
+
+
+def test_word_by_word_takes_whole_numbers_of_any_kind_and_rounds_none():
+    model = fresh_model()
+    expected = word_by_word(model, IDS)
+    for ids in (np.array(IDS), torch.tensor(IDS)):
+        assert word_by_word(model, ids).equals(expected)
+    with pytest.raises(ValueError, match=r"index is 1\.7"):
+        word_by_word(model, [1.7])
 
 
 def test_gates_are_those_of_the_cell():

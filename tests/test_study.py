@@ -321,6 +321,36 @@ def test_what_a_search_may_suggest_can_be_built():
         assert configuration.keep in ("head_and_tail", "tail")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "\n",
+        lambda text: text[:9],
+        lambda text: text[:-3],
+        lambda text: text[: text.index("{") + 20],
+        lambda text: text[: text.index("{") + 20] + "\n",
+        lambda text: text.replace("name,seed,", "", 1),
+    ],
+)
+def test_a_damaged_table_is_named(small_world, damage):
+    run_study("ablation", seeds=[0])
+    path = study.RESULTS / "ablation.csv"
+    path.write_text(damage(path.read_text()))
+    before = path.read_bytes()
+    for function in (read_study, run_study):
+        with pytest.raises(DataError, match=r"ablation\.csv cannot be read"):
+            function("ablation")
+    with pytest.raises(DataError, match=r"ablation\.csv cannot be read"):
+        study._append(path, {"name": "a", "seed": 0})
+    assert path.read_bytes() == before
+
+
+def test_a_study_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"name is 'nosuch'; it must be one of \['ablation', "):
+        run_study("nosuch")
+
+
 def test_read_study_keeps_the_latest_row(small_world):
     study.RESULTS.mkdir()
     rows = pd.DataFrame(

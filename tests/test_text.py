@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from lstm_sentiment.text import (
     Vocabulary,
     choose_max_length,
     encode_labels,
+    encode_reviews,
     tokenize,
     tokenize_all,
     truncate,
@@ -100,6 +102,19 @@ def test_tokenize_all_keeps_the_order_of_the_texts():
     assert tokenize_all(["One two", "", "Three"]) == [["one", "two"], [], ["three"]]
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("good", "list of strings, got a str; put a single text in brackets"),
+        (pd.DataFrame({"review": ["good"]}), "got a DataFrame; .* name the column"),
+        (["good", "bad", 3.5], r"texts\[2\]: text must be a string, got float"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(texts, message):
+    with pytest.raises(DataError, match=message):
+        tokenize_all(texts)
+
+
 # ---- Vocabulary ----
 
 TOKEN_LISTS = [["b", "a", "c", "a"], ["c", "d", "b", "a"], []]
@@ -177,6 +192,18 @@ def test_a_vocabulary_that_does_not_fit_is_refused(words, counts, message):
         Vocabulary(words, counts)
 
 
+def test_a_string_is_not_taken_for_a_list_of_letters():
+    vocabulary = Vocabulary.from_tokens(TOKEN_LISTS)
+    for use in (
+        lambda: Vocabulary.from_tokens(["a good film"]),
+        lambda: Vocabulary.from_tokens("a good film"),
+        lambda: vocabulary.encode("a good film"),
+        lambda: encode_reviews(["a good film"], vocabulary, 5),
+    ):
+        with pytest.raises(DataError, match=r"list of words, got 'a.*'; tokenize it"):
+            use()
+
+
 @pytest.mark.parametrize("index", [-1, 6, 10**9])
 def test_decoding_an_index_outside_names_it(index):
     with pytest.raises(IndexError, match=rf"0\.\.5, got {index}"):
@@ -220,7 +247,7 @@ def test_the_cost_of_the_length_is_what_truncation_does(lengths):
     assert choice.truncated_share == pytest.approx(cut / len(lengths))
 
 
-@pytest.mark.parametrize("lengths", [[], [0, 0]])
+@pytest.mark.parametrize("lengths", [[], [0, 0], [-1, 5], [1.5, 2], [[1, 2]], ["a"], None, 5])
 def test_no_length_is_chosen_without_tokens(lengths):
     with pytest.raises(DataError, match="lengths"):
         choose_max_length(lengths)

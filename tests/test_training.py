@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.data import DataError, ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import (
     TrainingConfig,
@@ -17,6 +17,7 @@ from lstm_sentiment.training import (
     pick_device,
     predict_logits,
     predict_proba,
+    save_weights,
     score,
     search,
     train,
@@ -175,6 +176,18 @@ def test_search_reports_every_pair_best_first(datasets):
         {"averaging_decay": -0.1},
         {"adversarial_norm": -1.0},
         {"schedule": "cosine"},
+        {"epochs": 2.5},
+        {"epochs": True},
+        {"epochs": "3"},
+        {"batch_size": 1.5},
+        {"learning_rate": np.inf},
+        {"learning_rate": "fast"},
+        {"clip_norm": np.inf},
+        {"adversarial_norm": np.inf},
+        {"averaging_decay": np.nan},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": 2**63},
     ],
 )
 def test_wrong_settings_are_named(options):
@@ -313,6 +326,38 @@ def test_an_adversarial_loss_that_is_not_finite_stops_the_run(datasets, tmp_path
         train(model, *datasets, config, tmp_path / "best", CPU)
     assert torch.equal(model.embedding.weight, start)
     assert not (tmp_path / "best").exists()
+
+
+def test_a_search_of_nothing_is_refused(datasets):
+    with pytest.raises(ValueError, match="batch_sizes must hold at least one value each"):
+        search(fresh_model, *datasets, FAST, [0.01], [])
+
+
+def test_reviews_without_labels_are_refused(datasets, tmp_path):
+    unlabelled = ReviewDataset([[2, 3], [4]])
+    for sets, name in [
+        ((unlabelled, datasets[1]), "training_set"),
+        ((datasets[0], unlabelled), "validation_set"),
+    ]:
+        with pytest.raises(DataError, match=f"{name} has no labels"):
+            train(fresh_model(), *sets, FAST, tmp_path / "best", CPU)
+    with pytest.raises(DataError, match="dataset has no labels"):
+        score(fresh_model(), unlabelled)
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_an_os_error(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "weights.safetensors"
+    save_weights(fresh_model(), path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # writing fails as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"cannot be written; is the disk full\?"):
+            save_weights(fresh_model(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
 
 
 def test_frozen_word_vectors_cannot_be_moved(datasets, tmp_path):
