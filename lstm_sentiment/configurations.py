@@ -185,7 +185,6 @@ def build_model(configuration: Configuration, prepared: Prepared) -> SentimentLS
 
 REPORT = Configuration(
     model={"hidden_size": 128, "embedding_dropout": 0.5, "dropout": 0.5},
-    training=TrainingConfig(adversarial_norm=5.0),
 )
 
 PRETRAINED = Configuration(
