@@ -36,11 +36,12 @@ def code_cells(notebook):
 
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
-    """The folder of a quick run, with a Kaggle file in its data folder."""
+    """The folder of a quick run, with a Kaggle file in its data folder and the studies' tables."""
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(
         ROOT / "lstm_sentiment", folder / "lstm_sentiment", ignore=shutil.ignore_patterns("*.pyc")
     )
+    shutil.copytree(ROOT / "notebooks" / "results", folder / "notebooks" / "results")
     (folder / "data").mkdir()
     kaggle = pd.DataFrame({"review": ["A fine film.", 'Dreadful, "boring" stuff', "So, so"]})
     kaggle.to_csv(folder / "data" / "subset1000_IMDB_Dataset.csv", index=False)
