@@ -311,6 +311,59 @@ def search_heatmap(search: pd.DataFrame) -> Figure:
     return figure
 
 
+@in_report_style
+def search_trials(trials: pd.DataFrame) -> Figure:
+    """Validation accuracy of the trials of a search: in their order, and against every setting.
+
+    trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
+        `params_...` per setting. Trials that were stopped early show the accuracy they had then.
+    """
+    trials = trials.sort_values("number")
+    whole = trials["state"] == "COMPLETE"
+    best = trials.loc[trials.loc[whole, "value"].idxmax()]
+    names = ["number", *(name for name in trials if name.startswith("params_"))]
+    columns = 4
+    rows = -(-len(names) // columns)
+    figure = ReportFigure(1.0 + 1.65 * rows)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for name, axes in zip(names, grid.flat, strict=False):
+        positions = _setting_axis(axes, trials[name])
+        for kind, look in (
+            (whole, {"color": BLUE, "label": "trained to the end"}),
+            (~whole, {"facecolors": "none", "edgecolors": "#777777", "label": "stopped early"}),
+        ):
+            axes.scatter(positions[kind], trials.loc[kind, "value"], s=16, **look)
+        marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
+        axes.scatter(positions[best.name], best["value"], label="best", zorder=3, **marked)
+        axes.set_xlabel("trial" if name == "number" else name.removeprefix("params_"))
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    first = trials["value"].iloc[0]
+    _title(
+        figure,
+        f"The best of {len(trials)} trials gets {best['value']:.1%} of validation reviews right, "
+        f"the first {first:.1%}; {(~whole).sum()} were stopped early",
+    )
+    return figure
+
+
+def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
+    """Set up the horizontal axis for a setting; where on it each of its values lies."""
+    choices = sorted(values.unique())
+    if len(choices) > 3:
+        if "rate" in values.name:
+            axes.set_xscale("log")
+        return values
+    axes.set_xticks(range(len(choices)), [f"{choice}".replace("_", " ") for choice in choices])
+    axes.set_xlim(-0.5, len(choices) - 0.5)
+    side_by_side = values.groupby(values).cumcount() % 5 - 2
+    return values.map(choices.index) + side_by_side / 10
+
+
 # Testing
 
 

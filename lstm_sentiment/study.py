@@ -494,24 +494,41 @@ def run_baselines() -> pd.DataFrame:
 
 # ---- Search ----
 
+# `BASE` in the terms of `suggest`: the first trial, which the others have to beat.
+START = {
+    "hidden_size": 128,
+    "pooling": "last",
+    "bidirectional": False,
+    "embedding_dropout": 0.5,
+    "dropout": 0.5,
+    "learning_rate": 2e-3,
+    "batch_size": 64,
+    "embedding_rate_factor": 0.05,
+    "label_smoothing": 0.0,
+    "averaging_decay": 0.0,
+    "keep": "head_and_tail",
+}
+
 
 def suggest(trial: optuna.Trial) -> Configuration:
-    """The settings to try next: everything the report's model leaves to choice."""
+    """The settings to try next.
+
+    What takes two to five times as long and is no better in the ablation is left out: more layers,
+    more units, adversarial steps; so is recurrent dropout, which is worse there.
+    """
     model = {
-        "hidden_size": trial.suggest_categorical("hidden_size", [64, 128, 256]),
+        "hidden_size": trial.suggest_categorical("hidden_size", [64, 128]),
         "pooling": trial.suggest_categorical("pooling", ["last", "mean_max"]),
         "bidirectional": trial.suggest_categorical("bidirectional", [False, True]),
         "embedding_dropout": trial.suggest_float("embedding_dropout", 0.0, 0.7),
-        "recurrent_dropout": trial.suggest_float("recurrent_dropout", 0.0, 0.4),
         "dropout": trial.suggest_float("dropout", 0.0, 0.7),
     }
     training = {
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 6e-3, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True),
         "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128]),
         "embedding_rate_factor": trial.suggest_float("embedding_rate_factor", 0.01, 1.0, log=True),
         "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.2),
         "averaging_decay": trial.suggest_categorical("averaging_decay", [0.0, 0.99]),
-        "adversarial_norm": trial.suggest_categorical("adversarial_norm", [0.0, 5.0]),
     }
     keep = trial.suggest_categorical("keep", ["head_and_tail", "tail"])
     return BASE.but(model, training, keep=keep)
@@ -520,10 +537,10 @@ def suggest(trial: optuna.Trial) -> Configuration:
 def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.DataFrame:
     """Search the settings of `suggest` by their validation accuracy, until there are `trials`.
 
-    The sampler is TPE (Bergstra et al. 2011); a trial is pruned when after an epoch it is below
-    the median of the earlier ones. Every trial is kept in `storage`, an optuna storage URL: a
-    search that was interrupted goes on there, and several machines, each with a `seed` of its own,
-    can share one. All trials are written to a table.
+    The first trial is `START`, then the sampler is TPE (Bergstra et al. 2011); a trial is pruned
+    when after an epoch it is below the median of the earlier ones. Every trial is kept in
+    `storage`, an optuna storage URL: a search that was interrupted goes on there, and several
+    machines, each with a `seed` of its own, can share one. All trials are written to a table.
     """
     data = drawn_data()
     prepared = {keep: _prepare(BASE.but(keep=keep), data) for keep in ("head_and_tail", "tail")}
@@ -537,6 +554,7 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
     )
     # A sampler that goes on with the same seed would propose the first trials once more.
     study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
+    study.enqueue_trial(START, skip_if_exists=True)
     facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
     facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
 

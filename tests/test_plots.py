@@ -65,6 +65,17 @@ SEARCH = pd.DataFrame(
     [(1e-3, 32, 0.86), (1e-3, 64, 0.872), (3e-3, 32, 0.81), (1e-3, 32, 0.85)],
     columns=["learning_rate", "batch_size", "validation_accuracy"],
 )
+TRIALS = pd.DataFrame(
+    {
+        "number": range(24),
+        "value": 0.85 + 0.03 * np.sin(np.arange(24)),
+        "state": ["COMPLETE", "PRUNED", "COMPLETE"] * 8,
+        "params_batch_size": [32, 64] * 12,
+        "params_keep": ["tail", "head_and_tail", "tail"] * 8,
+        "params_dropout": np.linspace(0, 0.7, 24),
+        "params_learning_rate": np.geomspace(1e-4, 1e-2, 24),
+    }
+)
 WORDS_AND_GATES = pd.DataFrame(
     {
         "word": ["dull", "but", "good"],
@@ -90,6 +101,7 @@ DRAW = {
     "cosine_bars": lambda: plots.cosine_bars(PAIRS),
     "learning_curves": lambda: plots.learning_curves(HISTORY, best_epoch=21),
     "search_heatmap": lambda: plots.search_heatmap(SEARCH),
+    "search_trials": lambda: plots.search_trials(TRIALS),
     "confusion_matrix": lambda: plots.confusion_matrix_figure(EVALUATION),
     "metric_intervals": lambda: plots.metric_intervals(
         {"LSTM": EVALUATION, "coin": COIN, "TF-IDF": EVALUATION}
@@ -172,7 +184,8 @@ def test_a_notebook_shows_the_figure_as_one_image_of_its_width(figures, name):
 def test_axes_are_labelled(figures, name):
     for axes in figures[name].axes:
         rows = "".join(label.get_text() for label in axes.get_yticklabels())
-        assert axes.get_ylabel() or any(map(str.isalpha, rows))
+        sharing = axes.get_shared_y_axes().get_siblings(axes)
+        assert any(each.get_ylabel() for each in sharing) or any(map(str.isalpha, rows))
     assert axes.get_xlabel()
 
 
@@ -204,6 +217,10 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
+        (
+            "search_trials",
+            "of 24 trials gets 88.0% of validation reviews right, the first 85.0%; 8 were",
+        ),
         ("influence_curves", "20 words before the end, trained: RNN 1e-02, LSTM 1e-02"),
         ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
         ("speed_bars", "Fastest: fused, 10.0 times as fast as reference"),
@@ -269,6 +286,29 @@ def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figure
     axes = figures["search_heatmap"].axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["86.0%", "87.2%", "81.0%", "not run"]
+
+
+def test_a_search_shows_every_trial_against_every_setting(figures):
+    by_name = {
+        axes.get_xlabel(): axes for axes in figures["search_trials"].axes if axes.get_visible()
+    }
+    assert list(by_name) == ["trial", "batch_size", "keep", "dropout", "learning_rate"]
+    assert by_name["learning_rate"].get_xscale() == "log"
+    assert by_name["dropout"].get_xscale() == "linear"
+    best = TRIALS[TRIALS["state"] == "COMPLETE"]["value"].idxmax()
+    for axes in by_name.values():
+        complete, pruned, star = (points.get_offsets() for points in axes.collections)
+        values = TRIALS["value"].to_numpy()
+        assert sorted(complete[:, 1]) == pytest.approx(
+            sorted(values[TRIALS["state"] == "COMPLETE"])
+        )
+        assert sorted(pruned[:, 1]) == pytest.approx(sorted(values[TRIALS["state"] == "PRUNED"]))
+        assert star[0, 1] == values[best]
+    labels = [label.get_text() for label in by_name["keep"].get_xticklabels()]
+    assert labels == ["head and tail", "tail"]
+    codes = by_name["batch_size"].collections[0].get_offsets()[:, 0].round()
+    numbers = TRIALS[TRIALS["state"] == "COMPLETE"]["params_batch_size"]
+    assert codes.tolist() == [[32, 64].index(number) for number in numbers]
 
 
 def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):

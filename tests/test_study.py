@@ -281,6 +281,7 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
     second = run_search(5)
     assert second["number"].tolist() == [0, 1, 2, 3, 4]
     assert second["params_learning_rate"].is_unique
+    assert first["params_learning_rate"][0] == study.START["learning_rate"]
     kept = pd.read_csv(study.RESULTS / "search.csv")
     assert len(kept) == 5
     complete = kept[kept["state"] == "COMPLETE"]
@@ -312,12 +313,17 @@ def test_an_interrupted_search_goes_on(small_world, monkeypatch):
     assert len(table) == 4, "the interrupted trial is kept as well"
 
 
+def test_a_search_begins_with_the_base():
+    first = study.suggest(optuna.trial.FixedTrial(study.START))
+    assert first == study.BASE.but({"pooling": "last", "bidirectional": False})
+
+
 def test_what_a_search_may_suggest_can_be_built():
     search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         configuration = study.suggest(search.ask())
         assert SentimentLSTM(np.zeros((3, 4)), **configuration.model)
-        assert 0 < configuration.training.learning_rate < 0.01
+        assert 0 < configuration.training.learning_rate <= 0.01
         assert configuration.keep in ("head_and_tail", "tail")
 
 
