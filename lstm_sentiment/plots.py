@@ -337,7 +337,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
         axes.scatter(positions[best.name], best["value"], label="best", zorder=3, **marked)
         axes.set_xlabel("trial" if name == "number" else name.removeprefix("params_"))
     for axes in grid.flat[len(names) :]:
-        axes.set_visible(False)
+        axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
