@@ -266,3 +266,17 @@ def output_texts(notebook):
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     yield content
+
+
+def test_the_readme_says_of_the_kaggle_file_what_was_measured():
+    results = ROOT / "notebooks" / "results" / "kaggle_metrics.json"
+    test = json.loads(results.read_text(encoding="utf-8"))["test"]
+    low, high = test["accuracy_95"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = (
+        f"{test['accuracy']:.1%} of the {test['n']:,} reviews held out for testing (95% interval "
+    )
+    assert said + f"{low:.1%} to {high:.1%}" in readme
+    predictions = pd.read_csv(ROOT / "notebooks" / "kaggle_predictions.csv")
+    assert predictions["ID"].tolist() == list(range(1, 1001))
+    assert predictions["sentiment"].isin(["positive", "negative"]).all()
