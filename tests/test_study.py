@@ -95,6 +95,17 @@ def test_a_row_says_what_was_run_on_what_and_how_it_went(small_world):
     assert summary["train_n"].tolist() == [70, 70]
 
 
+def test_shuffled_reviews_hold_the_same_words_in_another_order(small_world):
+    data, mixed = drawn_data(), study.shuffled_data()
+    assert mixed.vocabulary_texts == data.vocabulary_texts
+    for name, lists in data.token_lists.items():
+        assert [sorted(tokens) for tokens in mixed.token_lists[name]] == [
+            sorted(tokens) for tokens in lists
+        ]
+        changed = [a != b for a, b in zip(mixed.token_lists[name], lists, strict=True)]
+        assert np.mean(changed) > 0.9
+
+
 def test_what_is_there_is_not_run_again(small_world, monkeypatch):
     run_study("ablation", seeds=[0])
     calls = []
