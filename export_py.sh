@@ -49,7 +49,9 @@ import jupytext
 PACKAGE = "lstm_sentiment"
 NOTEBOOK = "notebooks/report.ipynb"
 RESULTS = "notebooks/results"
-OTHER_FILES = ["README.md", "data/README.md", "requirements.txt"]
+OTHER_FILES = [
+    "README.md", "data/README.md", "requirements.txt", "notebooks/kaggle_predictions.csv"
+]
 UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
 SETUP_TAG = "setup"
 INTRODUCTION = """# All code of the project in one file

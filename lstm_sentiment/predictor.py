@@ -239,6 +239,11 @@ class ReviewStream:
         self._words = WordStream(predictor.model)
         self._logit = 0.0
 
+    @property
+    def state_bytes(self) -> int:
+        """Memory that everything read so far takes."""
+        return self._words.state_bytes
+
     def read(self, text: str) -> float:
         """Probability that all read so far is positive, after some more whole words.
 

@@ -15,7 +15,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from lstm_sentiment.data import DataError
-from lstm_sentiment.plots import save_figure, words_and_gates
+from lstm_sentiment.plots import WORDS_SHOWN, save_figure, words_and_gates
 from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.study import RESULTS
 
@@ -66,6 +66,8 @@ def explain(predictor: SentimentPredictor, text: str) -> None:
             f"The curve reads all {len(table):,} words, the verdict those "
             f"{predictor.max_length:,} that the model keeps."
         )
+    if len(table) > WORDS_SHOWN:
+        sentences.append(f"The figure shows the last {WORDS_SHOWN} words.")
     if len(unknown) == len(table):
         sentences.append("The model knows no word of this text, so the verdict means nothing.")
     elif unknown:

@@ -42,6 +42,12 @@ class WordStream:
         self._states = [(zeros, zeros) for _ in model.lstm.cells]
         self._total, self._maximum = zeros, zeros - torch.inf
 
+    @property
+    def state_bytes(self) -> int:
+        """Memory that everything read so far takes."""
+        kept = [self._total, self._maximum, *(part for state in self._states for part in state)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+
     @torch.inference_mode()
     def read(self, index: int) -> float:
         """The logit of "positive" after one more word of this index.

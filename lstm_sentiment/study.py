@@ -238,7 +238,6 @@ ABLATION = {
 FULL_LENGTH = {
     "as in the report": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
-    "mean and maximum of all states": REPORT.but({"pooling": "mean_max"}),
 }
 
 FROM_LANGUAGE_MODEL = {
@@ -284,8 +283,6 @@ def _all_labels() -> Iterator[Experiment]:
     for name in ("language model", "language model, mean and maximum of all states"):
         yield name, FROM_LANGUAGE_MODEL[name], wide
     yield "base", BASE, data
-    # A third of the epochs takes as many steps: there are three times as many reviews.
-    yield "as in the report, 17 epochs", REPORT.but(training={"epochs": 17}), data
 
 
 def _presets() -> Iterator[Experiment]:
@@ -408,12 +405,14 @@ def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _write_pretraining(history: pd.DataFrame, configuration: Configuration) -> None:
+def _write_pretraining(
+    history: pd.DataFrame, configuration: Configuration, unlabelled_n: int
+) -> None:
     """The language model's epochs, as a table of their own."""
     settings = json.dumps(asdict(configuration.pretraining))
     versions = _versions()
     del versions["threads"]  # the model may have been kept from another process
-    table = history.assign(configuration=settings, **versions)
+    table = history.assign(configuration=settings, unlabelled_n=unlabelled_n, **versions)
     with replacing(RESULTS / "pretraining.csv") as part:
         table.to_csv(part, index=False)
 
@@ -423,7 +422,7 @@ def _prepare(configuration: Configuration, data: StudyData) -> Prepared:
         configuration, data.token_lists, data.labels, data.vocabulary_texts, data.unlabelled
     )
     if prepared.pretraining_history is not None:
-        _write_pretraining(prepared.pretraining_history, configuration)
+        _write_pretraining(prepared.pretraining_history, configuration, len(data.unlabelled))
     return prepared
 
 
@@ -494,7 +493,7 @@ def run_baselines() -> pd.DataFrame:
         seconds = time.perf_counter() - start
         validation = model.predict_proba(inputs["validation"])[:, 1]
         outside = model.predict_proba(inputs["outside"])[:, 1]
-        row = {"name": name, "seed": 0}
+        row = {"name": name, "seed": 0, "configuration": " ".join(repr(model).split())}
         row |= {f"{part}_n": len(lists) for part, lists in data.token_lists.items()}
         accuracy = evaluate(data.labels["validation"], validation)["accuracy"]
         row |= {"validation_accuracy": accuracy}
@@ -567,7 +566,13 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
     )
     # A sampler that goes on with the same seed would propose the first trials once more.
     study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
-    study.enqueue_trial(START, skip_if_exists=True)
+    waiting, failed = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.FAIL
+    begun = (
+        trial.state == waiting or (trial.params == START and trial.state != failed)
+        for trial in study.trials
+    )
+    if not any(begun):
+        study.enqueue_trial(START)
     facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
     facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
 

@@ -144,6 +144,7 @@ def make_project(folder: Path) -> Path:
         "README.md",
         "requirements.txt",
         "data/README.md",
+        "notebooks/kaggle_predictions.csv",
         "data/reviews.csv",
         "lstm_sentiment/notes.txt",
         "lstm_sentiment/__pycache__/words.pyc",
@@ -236,6 +237,7 @@ def test_the_zip_holds_the_notebook_the_script_and_what_the_notebook_needs(expor
         "README.md",
         "requirements.txt",
         "data/README.md",
+        "notebooks/kaggle_predictions.csv",
         *(f"notebooks/results/{name}" for name in [*TABLES, "metrics.png"]),
         *(f"lstm_sentiment/{name}.py" for name in MODULES),
     }

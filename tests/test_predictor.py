@@ -270,6 +270,7 @@ def test_a_stream_ends_where_the_whole_text_does():
     assert stream.read("") == 0.5
     for piece in ("A good", "film,", "", "not bad at all!"):
         probability = stream.read(piece)
+    assert stream.state_bytes == predictor.stream().state_bytes > 0
     whole = predictor.predict_proba(["A good film, not bad at all!"])[0]
     assert probability == pytest.approx(whole, abs=1e-5)
 

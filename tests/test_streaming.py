@@ -40,7 +40,7 @@ def test_what_a_stream_keeps_does_not_grow():
 
     def kept():
         tensors = [*stream._states[0], stream._total, stream._maximum]
-        return sum(tensor.numel() for tensor in tensors)
+        return sum(tensor.nbytes for tensor in tensors)
 
     stream.read(2)
     before = kept()
@@ -48,6 +48,7 @@ def test_what_a_stream_keeps_does_not_grow():
         stream.read(3)
     assert kept() == before
     assert stream.words == 201
+    assert stream.state_bytes == before
 
 
 def test_two_streams_of_one_model_do_not_meddle():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
@@ -209,11 +210,73 @@ def test_leaks_are_what_they_say(small_world):
     assert with_validation.token_lists == of_training.token_lists
 
 
-def test_every_study_names_systems_that_can_be_built():
-    assert len(STUDIES) == 6
-    for configurations in (study.ABLATION, study.FULL_LENGTH, study.FROM_LANGUAGE_MODEL):
-        for configuration in configurations.values():
+def test_every_study_names_systems_that_can_be_built(small_world, monkeypatch):
+    monkeypatch.setitem(STUDIES, "ablation", study._ablation)
+    named = {name: list(experiments()) for name, experiments in STUDIES.items()}
+    assert set(named) == {
+        "ablation", "full-length", "language-model", "all-labels", "presets", "leaks"
+    }  # fmt: skip
+    for experiments in named.values():
+        names = [name for name, _, _ in experiments]
+        assert len(set(names)) == len(names) > 0
+        for _, configuration, data in experiments:
             assert SentimentLSTM(np.zeros((3, 4)), **configuration.model)
+            assert set(data.token_lists) == {"train", "validation", "outside"}
+            for part, lists in data.token_lists.items():
+                assert len(lists) == len(data.labels[part]) > 0
+    sizes = {len(data.token_lists["train"]) for _, _, data in named["all-labels"]}
+    assert min(sizes) > len(drawn_data().token_lists["train"])
+
+
+def test_the_base_is_tried_again_where_its_trial_was_interrupted(small_world, monkeypatch):
+    monkeypatch.setattr(study, "START", {"learning_rate": 2e-3})
+    monkeypatch.setattr(study, "BASE", SMALL)
+
+    def suggest(trial):
+        rate = trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
+        return SMALL.but(training={"learning_rate": rate})
+
+    monkeypatch.setattr(study, "suggest", suggest)
+    with monkeypatch.context() as context:
+        context.setattr(study, "run_trial", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_search(1)
+    table = run_search(2)
+    assert table["state"].tolist() == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert table["params_learning_rate"].tolist()[:2] == [2e-3, 2e-3]
+    assert table["params_learning_rate"][2] != 2e-3
+
+
+def test_a_trial_below_the_median_is_stopped(small_world, monkeypatch):
+    """Five train to the end; the sixth is worse than all of them after its first epoch."""
+    accuracies = iter([0.9, 0.8, 0.7, 0.85, 0.75, 0.5])
+
+    def run_trial(model, training_set, validation_set, config, on_epoch):
+        accuracy = next(accuracies)
+        for epoch in (1, 2):
+            on_epoch({"epoch": epoch, "validation_accuracy": accuracy, "seconds": 1.0})
+        return {"validation_accuracy": accuracy}
+
+    monkeypatch.setattr(study, "run_trial", run_trial)
+    monkeypatch.setattr(study, "BASE", SMALL)
+    monkeypatch.setattr(study, "suggest", lambda trial: SMALL)
+    table = run_search(6)
+    assert table["state"].tolist() == [*["COMPLETE"] * 5, "PRUNED"]
+    assert table["value"].tolist() == [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
+    assert table["user_attrs_seconds"].tolist() == [*[2.0] * 5, 1.0]
+
+
+def test_two_searches_share_a_storage(small_world, monkeypatch):
+    monkeypatch.setattr(study, "BASE", SMALL)
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: {"validation_accuracy": 0.5})
+    storage = f"sqlite:///{small_world / 'shared.db'}"
+    run_search(3, storage, seed=0)
+    table = run_search(6, storage, seed=1)
+    assert len(table) == 6
+    assert table["params_learning_rate"].nunique() == 6
+    alone = run_search(3, f"sqlite:///{small_world / 'alone.db'}", seed=0)
+    first_settings = table.filter(like="params_").head(2)
+    assert alone.filter(like="params_").head(2).equals(first_settings), "the seed decides"
 
 
 def test_a_row_of_other_data_is_run_again_and_never_averaged_with(small_world, monkeypatch):
@@ -286,13 +349,14 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
         return SMALL.but(training={"learning_rate": rate}, keep="tail")
 
     monkeypatch.setattr(study, "suggest", suggest)
+    monkeypatch.setattr(study, "START", {"learning_rate": 2e-3})
     monkeypatch.setattr(study, "BASE", SMALL)
     first = run_search(3)
     assert first["number"].tolist() == [0, 1, 2]
     second = run_search(5)
     assert second["number"].tolist() == [0, 1, 2, 3, 4]
     assert second["params_learning_rate"].is_unique
-    assert first["params_learning_rate"][0] == study.START["learning_rate"]
+    assert first["params_learning_rate"][0] == 2e-3
     kept = pd.read_csv(study.RESULTS / "search.csv")
     assert len(kept) == 5
     complete = kept[kept["state"] == "COMPLETE"]
