@@ -77,7 +77,6 @@ from lstm_sentiment.baselines import (
 from lstm_sentiment.bench import (
     compare_speed,
     largest_disagreement,
-    seconds_per_word,
     time_by_operation,
 )
 from lstm_sentiment.configurations import (
@@ -169,7 +168,6 @@ __all__ = [
     "run_study",
     "score",
     "search",
-    "seconds_per_word",
     "shuffled",
     "split_reviews",
     "start_from",

@@ -34,7 +34,6 @@ from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.streaming import WordStream
 from lstm_sentiment.text import Vocabulary, tokenize_all
 from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 
@@ -172,30 +171,6 @@ def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.Data
     )
     table["share"] = table["milliseconds"] / table["milliseconds"].sum()
     return table.sort_values("milliseconds", ascending=False, ignore_index=True)
-
-
-def seconds_per_word(
-    model: SentimentLSTM, token_ids: Sequence[int], one_at_a_time: bool, skip: int = 0
-) -> float:
-    """Time to read a review of one direction, per word.
-
-    one_at_a_time: as words arrive in a stream, each carried on from the state before it, with a
-    verdict after each (the median over words, the first `skip` of them left out); otherwise the
-    whole review in one call.
-    """
-    model.eval()
-    if not one_at_a_time:
-        ids = torch.as_tensor(token_ids, device=model.embedding.weight.device)[None]  # (1, T)
-        start = time.perf_counter()
-        with torch.inference_mode():
-            model(ids, torch.tensor([ids.shape[1]])).item()
-        return (time.perf_counter() - start) / ids.shape[1]
-    seconds, stream = [], WordStream(model)
-    for word in token_ids:
-        start = time.perf_counter()
-        stream.read(int(word))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[skip:])
 
 
 # ---- The parts of `python -m lstm_sentiment bench` ----

@@ -23,7 +23,6 @@ from lstm_sentiment.bench import (
     compare_speed,
     in_own_process,
     largest_disagreement,
-    seconds_per_word,
     time_by_operation,
 )
 from lstm_sentiment.data import ReviewDataset, make_loader
@@ -197,25 +196,6 @@ def test_another_process_measures_time_and_memory():
     assert result.sum() == 20_000_000
     assert 0 < seconds < 30
     assert 150 < peak < 400 or np.isnan(peak)
-
-
-def test_word_by_word_ends_in_the_same_verdict_as_the_whole(monkeypatch):
-    model = small_model(dropout=0.9)
-    verdicts = []
-    model.output.register_forward_hook(lambda _, __, logit: verdicts.append(logit.item()))
-    ticks = iter(range(1000))
-    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: float(next(ticks)))
-    assert seconds_per_word(model, [2, 3, 4, 5], one_at_a_time=True) == 1
-    assert seconds_per_word(model, [2, 3, 4, 5], one_at_a_time=False) == 0.25
-    assert len(verdicts) == 5
-    assert verdicts[3] == pytest.approx(verdicts[4], abs=1e-6)
-
-
-def test_the_first_words_of_a_stream_can_be_left_out_of_its_time(monkeypatch):
-    squares = iter(n * n for n in range(1000))  # each reading of the clock takes longer
-    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: float(next(squares)))
-    # Word k is timed from (2k)^2 to (2k + 1)^2: 4k + 1.
-    assert seconds_per_word(small_model(), [2, 3, 4, 5, 2], True, skip=2) == 13
 
 
 def test_the_command_prints_tables_or_json(data_home, monkeypatch, capsys):
