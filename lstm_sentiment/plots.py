@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu
@@ -316,11 +316,14 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     """Validation accuracy of the trials of a search: in their order, and against every setting.
 
     trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
-        `params_...` per setting. Trials that were stopped early show the accuracy they had then.
+        `params_...` per setting. Trials that were stopped early show the accuracy they had then,
+        or the lower edge if it is far below what the others ended with.
     """
     trials = trials.sort_values("number")
     whole = trials["state"] == "COMPLETE"
     best = trials.loc[trials.loc[whole, "value"].idxmax()]
+    lowest = trials.loc[whole, "value"].min()
+    shown = trials["value"].clip(lower=lowest - 0.2 * (best["value"] - lowest))
     names = ["number", *(name for name in trials if name.startswith("params_"))]
     columns = 4
     rows = -(-len(names) // columns)
@@ -330,9 +333,16 @@ def search_trials(trials: pd.DataFrame) -> Figure:
         positions = _setting_axis(axes, trials[name])
         for kind, look in (
             (whole, {"color": BLUE, "label": "trained to the end"}),
-            (~whole, {"facecolors": "none", "edgecolors": "#777777", "label": "stopped early"}),
+            (
+                ~whole,
+                {
+                    "facecolors": "none",
+                    "edgecolors": "#777777",
+                    "label": "stopped early (or lower)",
+                },
+            ),
         ):
-            axes.scatter(positions[kind], trials.loc[kind, "value"], s=16, **look)
+            axes.scatter(positions[kind], shown[kind], s=16, **look)
         marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
         axes.scatter(positions[best.name], best["value"], label="best", zorder=3, **marked)
         axes.set_xlabel("trial" if name == "number" else name.removeprefix("params_"))
@@ -357,6 +367,10 @@ def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
     if len(choices) > 3:
         if "rate" in values.name:
             axes.set_xscale("log")
+            decades = np.log10(choices[-1] / choices[0])
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 1.5 else (1,)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         return values
     axes.set_xticks(range(len(choices)), [f"{choice}".replace("_", " ") for choice in choices])
     axes.set_xlim(-0.5, len(choices) - 0.5)

@@ -61,7 +61,7 @@ from lstm_sentiment.data import (
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.evaluation import evaluate
 from lstm_sentiment.text import encode_labels, tokenize_all
-from lstm_sentiment.training import predict_proba, run_trial
+from lstm_sentiment.training import TrainingConfig, predict_proba, run_trial
 
 RESULTS = Path("notebooks/results")
 DRAWN = 10_000
@@ -268,6 +268,8 @@ def _full_length() -> Iterator[Experiment]:
     data = drawn_data()
     for name, configuration in FULL_LENGTH.items():
         yield name, configuration, data
+    if (RESULTS / "search.csv").exists():
+        yield "best of the search, 6 epochs", best_of_search(), data
 
 
 def _language_model() -> Iterator[Experiment]:
@@ -602,6 +604,19 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
         study.optimize(objective, callbacks=[write, enough])
     write(study, None)
     return _search_table(study)
+
+
+def best_of_search() -> Configuration:
+    """The configuration of the trial that was best on validation, from the table of the search.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+    """
+    trials = pd.read_csv(RESULTS / "search.csv")
+    best = trials.loc[trials.loc[trials["state"] == "COMPLETE", "value"].idxmax()]
+    settings = json.loads(best["user_attrs_configuration"])
+    training = TrainingConfig(**settings.pop("training"))
+    return Configuration(**settings, training=training)
 
 
 def _search_table(study: optuna.Study) -> pd.DataFrame:

@@ -360,6 +360,11 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
     kept = pd.read_csv(study.RESULTS / "search.csv")
     assert len(kept) == 5
     complete = kept[kept["state"] == "COMPLETE"]
+    best = complete.loc[complete["value"].idxmax()]
+    found = study.best_of_search()
+    assert found.training.learning_rate == best["params_learning_rate"]
+    assert found == SMALL.but(training={"learning_rate": best["params_learning_rate"]}, keep="tail")
+    assert [name for name, _, _ in study._full_length()][-1] == "best of the search, 6 epochs"
     assert complete["value"].between(0, 1).all()
     assert (complete["user_attrs_validation_n"] == 20).all()
     assert "tail" in complete["user_attrs_configuration"].iloc[0]
