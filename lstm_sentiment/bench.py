@@ -28,7 +28,7 @@ import torch
 from gensim.models import KeyedVectors
 from nltk.stem import WordNetLemmatizer
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader

@@ -35,7 +35,7 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 BUNDLE = "bundle"
 LABELLED_FILES = ("subset10000_IMDB_Dataset.csv", "IMDB Dataset.csv")

@@ -36,7 +36,7 @@ import safetensors
 from gensim.models import KeyedVectors, Word2Vec
 from safetensors.numpy import save_file as save_arrays
 from sklearn.decomposition import PCA
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.data import DataError, checked_path, data_folder, replacing
 from lstm_sentiment.text import PADDING_INDEX, RESERVED_WORDS, Vocabulary, tokenize_all

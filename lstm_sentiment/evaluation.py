@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import binomtest
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.data import (
     ReviewDataset,

@@ -23,7 +23,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key

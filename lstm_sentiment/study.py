@@ -135,9 +135,9 @@ def all_data() -> StudyData:
 
 
 def official_data() -> StudyData:
-    """The data the four systems were measured on: 80% and 20% of the 25,000 labelled reviews to
-    train and validate, and as "outside" the 25,000 official test reviews from `aclImdb` in the
-    data folder; without it, `drawn_data`."""
+    """The data the four systems were measured on: 80% and 20% of the labelled reviews, but for the
+    report's test part, to train and validate, and as "outside" the 25,000 official test reviews
+    from `aclImdb` in the data folder, but for near copies; without it, `drawn_data`."""
     official = _official_test()
     if official is None:
         return drawn_data()

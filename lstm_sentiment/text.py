@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from nltk.tokenize import RegexpTokenizer
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.data import NO_LETTER_OR_DIGIT, UNKNOWN_INDEX, DataError, without_markup
 

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lstm_sentiment.data import DataError, ReviewDataset, make_loader, replacing
 from lstm_sentiment.lstm import require_positive, require_share, require_whole
