@@ -7,6 +7,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +89,20 @@ def test_figures_and_predictions_are_written(quick_run):
     predictions = pd.read_csv(quick_run / "artifacts" / "predictions.csv")
     assert predictions["ID"].tolist() == [1, 2, 3]
     assert predictions["sentiment"].isin(["positive", "negative"]).all()
+
+
+def test_as_a_web_page_every_figure_is_described_and_no_field_is_dead(quick_run):
+    config = ROOT / "notebooks" / "nbconvert" / "config.py"
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--config", str(config)]
+    result = subprocess.run(
+        [*command, str(quick_run / "out.ipynb")], capture_output=True, text=True, check=True
+    )
+    assert "warn" not in result.stderr.lower()
+    page = (quick_run / "out.html").read_text(encoding="utf-8")
+    images = re.findall(r"<img src=[^>]*>", page)
+    assert len(images) > 15
+    assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
+    assert '<pre>explain(predictor, "your review")' in page
 
 
 def test_the_saved_model_answers(quick_run):
