@@ -99,7 +99,7 @@ def test_as_a_web_page_every_figure_is_described_and_no_field_is_dead(quick_run)
     )
     assert "warn" not in result.stderr.lower()
     page = (quick_run / "out.html").read_text(encoding="utf-8")
-    images = re.findall(r"<img src=[^>]*>", page)
+    images = re.findall(r"<img\s[^>]*>", page)
     assert len(images) > 15
     assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
     assert '<pre>explain(predictor, "your review")' in page
