@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -495,7 +496,8 @@ def run_baselines() -> pd.DataFrame:
         seconds = time.perf_counter() - start
         validation = model.predict_proba(inputs["validation"])[:, 1]
         outside = model.predict_proba(inputs["outside"])[:, 1]
-        row = {"name": name, "seed": 0, "configuration": " ".join(repr(model).split())}
+        configuration = re.sub(r" at 0x\w+|\s+", " ", repr(model))
+        row = {"name": name, "seed": 0, "configuration": configuration}
         row |= {f"{part}_n": len(lists) for part, lists in data.token_lists.items()}
         accuracy = evaluate(data.labels["validation"], validation)["accuracy"]
         row |= {"validation_accuracy": accuracy}

@@ -340,6 +340,8 @@ def test_baselines_are_measured_on_the_same_reviews(small_world):
     assert len(table) == 3
     assert (table["outside_n"] == 140).all()
     assert table.loc["NB-weighted bigrams", "outside_accuracy"] > 0.9
+    assert "ngram_range=(1, 2)" in table.loc["NB-weighted bigrams", "configuration"]
+    assert not table["configuration"].str.contains("0x").any()
     assert len(run_baselines()) == 3
 
 
