@@ -331,18 +331,13 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for name, axes in zip(names, grid.flat, strict=False):
         positions = _setting_axis(axes, trials[name])
-        for kind, look in (
-            (whole, {"color": BLUE, "label": "trained to the end"}),
-            (
-                ~whole,
-                {
-                    "facecolors": "none",
-                    "edgecolors": "#777777",
-                    "label": "stopped early (or lower)",
-                },
-            ),
-        ):
-            axes.scatter(positions[kind], shown[kind], s=16, **look)
+        axes.scatter(positions[whole], shown[whole], s=16, color=BLUE, label="trained to the end")
+        hollow = {
+            "facecolors": "none",
+            "edgecolors": "#777777",
+            "label": "stopped early (or lower)",
+        }
+        axes.scatter(positions[~whole], shown[~whole], s=16, **hollow)
         marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
         axes.scatter(positions[best.name], best["value"], label="best", zorder=3, **marked)
         axes.set_xlabel("trial" if name == "number" else name.removeprefix("params_"))

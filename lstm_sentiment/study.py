@@ -530,7 +530,7 @@ def suggest(trial: optuna.Trial) -> Configuration:
     """The settings to try next.
 
     What takes two to five times as long and is no better in the ablation is left out: more layers,
-    more units, adversarial steps; so is recurrent dropout, which is worse there.
+    more units, adversarial steps; so is recurrent dropout, which is no better there either.
     """
     model = {
         "hidden_size": trial.suggest_categorical("hidden_size", [64, 128]),
