@@ -119,7 +119,7 @@ def class_balance(reviews: pd.DataFrame) -> Figure:
 
 @in_report_style
 def length_histogram(lengths: Mapping[str, ArrayLike]) -> Figure:
-    """How long reviews are; lengths: "positive" and "negative" -> (n,) tokens per review."""
+    """How long reviews are; lengths: "positive" and "negative" -> (n,) words per review."""
     lengths = {name: np.asarray(values) for name, values in lengths.items()}
     together = np.concatenate(list(lengths.values()))
     edges = _histogram_edges(together)
@@ -129,11 +129,12 @@ def length_histogram(lengths: Mapping[str, ArrayLike]) -> Figure:
         line = "-" if name == "positive" else "--"
         label = f"{name} (median {np.median(values):.0f})"
         axes.hist(values, edges, histtype="step", color=colour, ls=line, lw=1.8, label=label)
-    axes.set(xlabel=_length_axis(together, edges), ylabel="reviews", xlim=edges[[0, -1]])
+    xlabel = _length_axis(together, edges, "words")
+    axes.set(xlabel=xlabel, ylabel="reviews", xlim=edges[[0, -1]])
     _legend_below(axes)
     _title(
         figure,
-        f"Half of the reviews have at most {np.median(together):.0f} tokens, "
+        f"Half of the reviews have at most {np.median(together):.0f} words, "
         f"one in twenty more than {np.quantile(together, 0.95):.0f}",
     )
     return figure
@@ -156,7 +157,7 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     cut = [np.mean(lengths > length) for length in candidates]
     below.plot(candidates, padding, color=BLUE, label="positions that are padding")
     below.plot(candidates, cut, color=ORANGE, ls="--", label="reviews that lose tokens")
-    below.set(xlabel=_length_axis(lengths, edges), ylabel="share", ylim=(0, 1))
+    below.set(xlabel=_length_axis(lengths, edges, "tokens"), ylabel="share", ylim=(0, 1))
     below.yaxis.set_major_formatter(PercentFormatter(1))
     _legend_below(below)
     for axes in (above, below):
@@ -620,11 +621,11 @@ def _histogram_edges(lengths: np.ndarray, max_length: int = 0) -> np.ndarray:
     return np.linspace(0, max(np.ceil(np.quantile(lengths, 0.99)), 1.05 * max_length), 41)
 
 
-def _length_axis(lengths: np.ndarray, edges: np.ndarray) -> str:
+def _length_axis(lengths: np.ndarray, edges: np.ndarray, unit: str) -> str:
     beyond = lengths > edges[-1]
     if not beyond.any():
-        return "tokens per review"
-    return f"tokens per review ({beyond.sum():,} longer ones, up to {lengths.max():,}, not shown)"
+        return f"{unit} per review"
+    return f"{unit} per review ({beyond.sum():,} longer ones, up to {lengths.max():,}, not shown)"
 
 
 def _component_labels(explained: ArrayLike) -> dict[str, str]:
