@@ -394,7 +394,7 @@ def machine() -> dict:
         "threads": torch.get_num_threads(),
         "device": str(pick_device()),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # which is of a class that a checkpoint cannot hold
     }
 
 

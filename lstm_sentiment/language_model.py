@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from tqdm import tqdm
 
+from lstm_sentiment.bench import machine
 from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key
 from lstm_sentiment.fused import linear, weight_gradient
@@ -223,7 +224,7 @@ def pretrain(
 
     Returns:
         One row per epoch: epoch, training_loss (sampled, see `LanguageModel`),
-        validation_perplexity and seconds.
+        validation_perplexity, seconds, and on what machine, with which versions.
     """
     device = device or pick_device()
     model.to(device)
@@ -252,7 +253,7 @@ def pretrain(
         row = {"epoch": epoch, "training_loss": float(np.mean(losses))}
         row["validation_perplexity"] = perplexity(model, validation_set)
         row["seconds"] = time.perf_counter() - start
-        rows.append(row)
+        rows.append(row | machine())
         write_checkpoint(checkpoint, parts, {"run": run, "rows": rows})
     return pd.DataFrame(rows)
 
@@ -307,13 +308,17 @@ def pretrained_language_model(
         if not path.is_file():
             _pretrain_and_keep(model, token_lists, validation_token_lists, vocabulary, config, path)
         try:
-            model.load_state_dict(load_file(path))
+            weights = load_file(path)
             with safetensors.safe_open(path, framework="pt") as file:
-                return model, pd.DataFrame(json.loads(file.metadata()["history"]))
-        except (OSError, safetensors.SafetensorError, RuntimeError, LookupError) as error:
+                metadata = file.metadata()
+            if metadata["sha256"] != _kept_sha256(metadata["history"], weights):
+                raise ValueError("it does not match its checksum")
+            model.load_state_dict(weights)
+        except Exception as error:  # what the readers raise for a damaged file has no common class
             raise DataError(
                 f"{path} cannot be read ({error}); delete it, and it is trained again"
             ) from error
+    return model, pd.DataFrame(json.loads(metadata["history"]))
 
 
 def _pretrain_and_keep(
@@ -328,8 +333,17 @@ def _pretrain_and_keep(
     validation_set = text_pieces(validation_token_lists, vocabulary)
     checkpoint = path.with_suffix(".checkpoint")
     history = pretrain(model, training_set, validation_set, config, checkpoint)
-    save_weights(model, path, {"history": history.to_json(orient="records")})
+    rows = history.to_json(orient="records")
+    save_weights(model, path, {"history": rows, "sha256": _kept_sha256(rows, model.state_dict())})
     checkpoint.unlink()
+
+
+def _kept_sha256(history: str, weights: Mapping[str, Tensor]) -> str:
+    """Of all that a kept model consists of."""
+    digest = hashlib.sha256(history.encode())
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def start_from(model: SentimentLSTM, language_model: LanguageModel) -> None:

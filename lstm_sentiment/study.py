@@ -413,9 +413,7 @@ def _write_pretraining(
 ) -> None:
     """The language model's epochs, as a table of their own."""
     settings = json.dumps(asdict(configuration.pretraining))
-    versions = _versions()
-    del versions["threads"]  # the model may have been kept from another process
-    table = history.assign(configuration=settings, unlabelled_n=unlabelled_n, **versions)
+    table = history.assign(configuration=settings, unlabelled_n=unlabelled_n)
     with replacing(RESULTS / "pretraining.csv") as part:
         table.to_csv(part, index=False)
 

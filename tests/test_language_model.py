@@ -142,7 +142,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, monkeypatch):
     resumed = fresh_model(FAST.dropout)
     torch.manual_seed(99)
     history = pretrain(resumed, dataset, dataset, FAST, tmp_path / "part")
-    columns = ["epoch", "training_loss", "validation_perplexity"]
+    columns = ["epoch", "training_loss", "validation_perplexity", "torch"]
     assert history[columns].equals(expected[columns])
     for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -172,13 +172,22 @@ def test_a_trained_model_is_kept_and_another_setting_is_another(data_home, monke
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda kept: kept[:-9], lambda kept: b"", lambda kept: b"{}" * 99]
+    "damage",
+    [
+        lambda kept: kept[:-9],
+        lambda kept: b"",
+        lambda kept: b"{}" * 99,
+        lambda kept: kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:],
+        lambda kept: kept.replace(b'epoch\\":1', b'epoch\\":7'),
+    ],
 )
 def test_a_damaged_kept_model_is_refused(data_home, damage):
     arguments = (TEXTS, VOCABULARY, vectors(seed=0), TEXTS[:2], replace(FAST, epochs=1))
     pretrained_language_model(*arguments)
     (path,) = data_home.glob("language-model-*.safetensors")
-    path.write_bytes(damage(path.read_bytes()))
+    kept = path.read_bytes()
+    path.write_bytes(damage(kept))
+    assert path.read_bytes() != kept
     with pytest.raises(DataError, match=f"{path.name}.*delete it, and it is trained again"):
         pretrained_language_model(*arguments)
 
