@@ -359,7 +359,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
 
 def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
     """Set up the horizontal axis for a setting; where on it each of its values lies."""
-    choices = sorted(values.unique())
+    choices = sorted(values.dropna().unique())  # a setting may not be there in every trial
     if len(choices) > 3:
         if "rate" in values.name:
             axes.set_xscale("log")

@@ -9,24 +9,29 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import IPython
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
+import lstm_sentiment
 from lstm_sentiment import report
+from lstm_sentiment.configurations import PRETRAINED
 from lstm_sentiment.data import DataError, load_reviews
+from lstm_sentiment.language_model import PretrainingConfig
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import class_balance
 from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.report import ask, explain, record_run, reserve, say, show, show_source
-from lstm_sentiment.text import Vocabulary
+from lstm_sentiment.text import Vocabulary, tokenize_all
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
@@ -34,6 +39,13 @@ NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def cell_with(text):
+    """The source of the one code cell of the report that contains `text`."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    (source,) = [cell.source for cell in code_cells(notebook) if text in cell.source]
+    return source
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +120,133 @@ def test_as_a_web_page_every_figure_is_described_and_no_field_is_dead(quick_run)
 def test_the_saved_model_answers(quick_run):
     table = SentimentPredictor.load(quick_run / "artifacts").predict(["great", "awful"])
     assert table["probability"].between(0, 1).all()
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """An empty session of Colab; `commands` are those that were run in it, without their effect."""
+    commands = []
+
+    def run(command, check):
+        commands.append(command)
+        if "clone" in command:
+            (tmp_path / command[-1] / "lstm_sentiment").mkdir(parents=True)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(subprocess, "run", run)
+    return SimpleNamespace(folder=tmp_path, commands=commands)
+
+
+INSTALL = [sys.executable, "-m", "pip", "install", "-q", "-r", "requirements.txt"]
+
+
+def test_on_colab_the_uploaded_zip_and_csv_are_enough(session):
+    with zipfile.ZipFile(session.folder / "1234567.zip", "w") as archive:
+        archive.writestr("lstm_sentiment/__init__.py", "")
+    (session.folder / "subset1000_IMDB_Dataset.csv").write_text("review")
+    exec(cell_with("def find_project"), {})
+    assert session.commands == [INSTALL]
+    assert (session.folder / "data" / "subset1000_IMDB_Dataset.csv").read_text() == "review"
+    assert sys.path[0] == str(session.folder) == str(Path.cwd())
+
+
+def test_on_colab_the_project_is_fetched_from_its_address(session):
+    source = cell_with("def find_project")
+    address = "https://example.org/lstm_sentiment"
+    assert 'repository = ""' in source
+    exec(source.replace('repository = ""', f'repository = "{address}"'), {})
+    clone = ["git", "clone", "-q", "--depth=1", address, "project"]
+    assert session.commands == [clone, INSTALL]
+    assert Path.cwd() == session.folder / "project"
+
+
+def test_on_colab_without_either_it_says_what_to_do(session):
+    with pytest.raises(SystemExit, match="upload the hand-in zip into the session or set"):
+        exec(cell_with("def find_project"), {})
+    assert session.commands == []
+
+
+def test_beside_the_notebook_the_project_is_found_and_nothing_is_installed(session, monkeypatch):
+    monkeypatch.delitem(sys.modules, "google.colab")
+    (session.folder / "lstm_sentiment").mkdir()
+    (session.folder / "notebooks").mkdir()
+    monkeypatch.chdir(session.folder / "notebooks")
+    exec(cell_with("def find_project"), {})
+    assert Path.cwd() == session.folder
+    assert session.commands == []
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+def test_the_tables_of_the_studies_are_made_again_where_it_is_asked_for(
+    tmp_path, monkeypatch, capsys, rerun
+):
+    monkeypatch.chdir(tmp_path)
+    for old in ("notebooks/results/leaks.csv", "artifacts/search.db"):
+        Path(old).parent.mkdir(parents=True)
+        Path(old).write_text("old")
+    made = []
+
+    def run_study(name):
+        made.append(name)
+        assert not Path(f"notebooks/results/{name}.csv").exists()
+
+    def run_search(trials):
+        made.append(f"search of {trials}")
+        assert not Path("artifacts/search.db").exists()
+
+    cells = {
+        "rerun_studies": rerun,
+        "Path": Path,
+        "run_study": run_study,
+        "run_baselines": lambda: made.append("baselines"),
+        "run_search": run_search,
+        "clear_output": lambda: None,
+        "read_study": lambda name: pd.DataFrame({"name": ["base"]}),
+    }
+    exec(cell_with("def table_of"), cells)
+    for study in ("leaks", "leaks", "baselines"):
+        assert len(cells["table_of"](study, "base")) == 1
+    assert cells["table_of"]("leaks", "base", "another") is None
+    exec(cell_with("run_search(trials="), cells)
+    assert made == (["leaks", "baselines", "search of 40"] if rerun else [])
+    printed = capsys.readouterr().out
+    assert "leaks: another not here; python -m lstm_sentiment study leaks makes it" in printed
+    assert "search: not here; python -m lstm_sentiment study search makes it" in printed
+
+
+def test_the_report_may_train_the_language_model(tmp_path, data_home, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("artifacts").mkdir()
+    texts = [f"a {word} film , so {word}" for word in ("good", "bad", "fine", "dull") * 5]
+    sets = {"train": 12, "validation": 4, "test": 4}
+    tiny = PRETRAINED.but(
+        {"hidden_size": 6},
+        {"epochs": 2},
+        min_count=1,
+        vectors=None,
+        vector_size=4,
+        pretraining=PretrainingConfig(hidden_size=6, epochs=1, batch_size=4),
+    )
+    shown = []
+    cells = {
+        **vars(lstm_sentiment),
+        "train_language_model": True,
+        "PRETRAINED": tiny,
+        "unlabelled": texts,
+        "token_lists": {name: tokenize_all(texts[:n]) for name, n in sets.items()},
+        "labels": {name: np.array([1, 0] * (n // 2), np.float32) for name, n in sets.items()},
+        "display": shown.append,
+        "clear_output": lambda: None,
+    }
+    exec(cell_with("if train_language_model"), cells)
+    assert [path.suffix for path in data_home.glob("language-model-*.safetensors")]
+    (history,) = shown
+    assert history["is_best"].all()
+    found = cells["language_probabilities"]
+    assert {name: len(values) for name, values in found.items()} == sets
+    assert all(((values > 0) & (values < 1)).all() for values in found.values())
 
 
 def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys):
