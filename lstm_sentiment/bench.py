@@ -506,13 +506,15 @@ def _typical_batches(dataset: ReviewDataset, count: int) -> list[Batch]:
     return [full[(2 * i + 1) * len(full) // (2 * count)] for i in range(count)]
 
 
-def _write_vector_file(path: Path, count: int, size: int = EMBEDDING_SIZE) -> None:
+def _write_vector_file(path: Path, count: int) -> None:
     """A word2vec text file of `count` made-up vectors, word0 onwards."""
     generator = np.random.default_rng(0)
     with path.open("w", encoding="utf-8") as file:
-        file.write(f"{count} {size}\n")
+        file.write(f"{count} {EMBEDDING_SIZE}\n")
         for index in range(count):
-            numbers = " ".join(f"{number:.6f}" for number in generator.standard_normal(size))
+            numbers = " ".join(
+                f"{number:.6f}" for number in generator.standard_normal(EMBEDDING_SIZE)
+            )
             file.write(f"word{index} {numbers}\n")
 
 

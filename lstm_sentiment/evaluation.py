@@ -42,8 +42,8 @@ NEGATION_WORDS = frozenset(
 NEGATION_GROUPS = ("none", "under 1", "1 to 2", "2 to 3", "3 and more")  # per 100 words
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval for a proportion of `successes` among `n` trials (Wilson, 1927).
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% interval for a proportion of `successes` among `n` trials (Wilson, 1927).
 
     Unlike the textbook p ± 1.96 s it stays within [0, 1] and keeps a width where p is 0 or 1.
     No trials say nothing: n = 0 gives (0, 1). ValueError unless 0 <= successes <= n.
@@ -52,7 +52,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         raise ValueError(f"successes must be between 0 and n = {n}, got {successes}")
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -32,9 +32,7 @@ def first_word_task(n: int, length: int, seed: int) -> ReviewDataset:
     return ReviewDataset(list(words), labels)
 
 
-def remembered_first_word(
-    cell: str, length: int, seed: int = 0, training: TrainingConfig = TASK_TRAINING
-) -> float:
+def remembered_first_word(cell: str, length: int, seed: int = 0) -> float:
     """Accuracy on 500 new sequences of a network trained on 1,000 of `first_word_task`.
 
     It has 32 units of `cell`, "lstm", "gru" or "rnn", reads forward and answers from its last
@@ -45,7 +43,7 @@ def remembered_first_word(
     matrix[0] = 0
     model = SentimentLSTM(matrix, hidden_size=32, cell=cell)
     sets = [first_word_task(n, length, 3 * seed + k) for k, n in enumerate((1_000, 500, 500))]
-    run_trial(model, *sets[:2], replace(training, seed=seed))
+    run_trial(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
     return score(model, sets[2])["validation_accuracy"]
 
 

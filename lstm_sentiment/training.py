@@ -102,13 +102,13 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def one_cycle(total_steps: int, warm_up: float = 0.1) -> Callable[[int], float]:
+def one_cycle(total_steps: int) -> Callable[[int], float]:
     """The factor on the learning rate at each step (after Smith & Topin 2018).
 
     It rises linearly over the first tenth of all steps, while the states of a fresh LSTM are still
     noise, and falls to zero along a half cosine, so that the last epochs settle.
     """
-    rise = max(1, round(warm_up * total_steps))
+    rise = max(1, round(0.1 * total_steps))
 
     def factor(step: int) -> float:
         if step < rise:
