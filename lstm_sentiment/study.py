@@ -232,6 +232,9 @@ ABLATION = {
     "averaged weights": BASE.but(training={"averaging_decay": 0.99}),
     "label smoothing 0.1": BASE.but(training={"label_smoothing": 0.1}),
     "adversarial steps": BASE.but(training={"adversarial_norm": 5.0}),
+    "half the learning rate": BASE.but(training={"learning_rate": 1e-3}),
+    "twice the learning rate": BASE.but(training={"learning_rate": 4e-3}),
+    "batches of 128": BASE.but(training={"batch_size": 128}),
     "GRU": BASE.but({"cell": "gru"}),
     "plain RNN": BASE.but({"cell": "rnn"}),
 }
@@ -239,6 +242,8 @@ ABLATION = {
 FULL_LENGTH = {
     "as in the report": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
+    "no dropout": REPORT.but({"embedding_dropout": 0.0, "dropout": 0.0}),
+    "word vectors at the full rate": REPORT.but(training={"embedding_rate_factor": 1.0}),
 }
 
 FROM_LANGUAGE_MODEL = {
