@@ -198,7 +198,8 @@ def words_2d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike)
 def words_3d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> Figure:
     """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
 
-    Only sentiment words are named: in three dimensions labels hide more.
+    Only sentiment words and the most frequent others are named: in three dimensions labels hide
+    more.
     """
     figure = ReportFigure(6.8)
     axes = figure.add_subplot(projection="3d")
@@ -208,7 +209,9 @@ def words_3d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike)
     axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
     _title(figure, _separation(coordinates, words, explained))
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
-    _label_points(axes, on_page, words, named=(words["group"] != "frequent").to_numpy())
+    others = words["count"].where(words["group"] == "frequent")
+    named = (words["group"] != "frequent") | (others.rank(ascending=False) <= 20)
+    _label_points(axes, on_page, words, named.to_numpy())
     return figure
 
 
@@ -336,7 +339,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
         hollow = {
             "facecolors": "none",
             "edgecolors": "#777777",
-            "label": "stopped early (or lower)",
+            "label": "stopped early (far lower ones at the edge)",
         }
         axes.scatter(positions[~whole], shown[~whole], s=16, **hollow)
         marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
@@ -466,9 +469,10 @@ def reliability_plot(labels: ArrayLike, probabilities: Mapping[str, ArrayLike]) 
         colour, marker = SERIES_LOOKS[series]
         curve = reliability_curve(labels, predictions)
         errors[name] = f"{expected_calibration_error(labels, predictions):.3f}"
-        observed = curve["observed"]
+        predicted, observed = curve["predicted"], curve["observed"]
+        aside = 0.008 * (series - (len(probabilities) - 1) / 2)  # or the intervals hide each other
         axes.errorbar(
-            curve["predicted"], observed, [observed - curve["low"], curve["high"] - observed],
+            predicted + aside, observed, [observed - curve["low"], curve["high"] - observed],
             color=colour, marker=marker, ls=("-", "--")[series % 2], lw=1.4, elinewidth=1,
             capsize=3, label=f"{name}: ECE {errors[name]}",
         )  # fmt: skip
@@ -515,7 +519,7 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
     panels: the panel's name -> the network's name -> a table from `influence_by_distance`.
     """
     figure = ReportFigure(3.8)
-    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels)))  # whose scales may differ by far
     for axes, (name, tables) in zip(all_axes, panels.items(), strict=True):
         for (network, table), (color, marker) in zip(tables.items(), SERIES_LOOKS, strict=False):
             gap = max(1, len(table) // 6)
@@ -525,11 +529,12 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
         axes.set(xlabel=f"words before the last one, {name}", ylabel="gradient, last word's = 1")
     figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     last_panel, tables = list(panels.items())[-1]
-    ends = {network: table.iloc[-1] for network, table in tables.items()}
+    ends = pd.Series({network: table["median"].iloc[-1] for network, table in tables.items()})
+    distance = next(iter(tables.values()))["distance"].iloc[-1]
     _title(
         figure,
-        f"{next(iter(ends.values()))['distance']:.0f} words before the end, {last_panel}: "
-        + ", ".join(f"{network} {end['median']:.0e}" for network, end in ends.items()),
+        f"{distance:.0f} words before the end, {last_panel}, a gradient has {ends.min():.0e} "
+        f"({ends.idxmin()}) to {ends.max():.0e} ({ends.idxmax()}) of its strength at the last word",
     )
     return figure
 
@@ -592,8 +597,8 @@ def speed_bars(table: pd.DataFrame) -> Figure:
     axes.grid(visible=False, axis="y")
     _title(
         figure,
-        f"Fastest: {table['backend'].iloc[0]}, {times.iloc[-1] / times[0]:.1f} times as fast as "
-        f"{table['backend'].iloc[-1]}",
+        f"Fastest: {table['backend'][0]}, {times[1] / times[0]:.1f} times as fast as the next, "
+        f"{table['backend'][1]}",
     )
     return figure
 

@@ -243,7 +243,6 @@ FULL_LENGTH = {
     "as in the report": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
     "no dropout": REPORT.but({"embedding_dropout": 0.0, "dropout": 0.0}),
-    "word vectors at the full rate": REPORT.but(training={"embedding_rate_factor": 1.0}),
 }
 
 FROM_LANGUAGE_MODEL = {
@@ -290,7 +289,8 @@ def _all_labels() -> Iterator[Experiment]:
     wide = replace(data, vocabulary_texts=data.unlabelled)
     for name in ("language model", "language model, mean and maximum of all states"):
         yield name, FROM_LANGUAGE_MODEL[name], wide
-    yield "base", BASE, data
+    for name, configuration in {"base": BASE, **PRESETS}.items():
+        yield name, configuration, data
 
 
 def _presets() -> Iterator[Experiment]:
