@@ -374,7 +374,7 @@ def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
     axes.set_xticks(range(len(choices)), [f"{choice}".replace("_", " ") for choice in choices])
     axes.set_xlim(-0.5, len(choices) - 0.5)
     side_by_side = values.groupby(values).cumcount() % 5 - 2
-    return values.map(choices.index) + side_by_side / 10
+    return values.map(choices.index, na_action="ignore") + side_by_side / 10
 
 
 # Testing
