@@ -16,13 +16,13 @@ from optuna.storages import get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_sentiment.bench import (
+    BATCH_SIZE,
     bench_compilation,
     bench_epoch,
     bench_growth,
     bench_memory_kept,
     bench_preparation,
     bench_steps,
-    machine,
 )
 from lstm_sentiment.configurations import (
     PRESETS,
@@ -63,7 +63,7 @@ from lstm_sentiment.text import (
     encode_reviews,
     tokenize_all,
 )
-from lstm_sentiment.training import predict_logits, predict_proba, train
+from lstm_sentiment.training import machine, predict_logits, predict_proba, train
 
 KEEP = "head_and_tail"
 BENCH_PARTS = ("steps", "memory", "compilation", "epoch", "growth", "preparation")
@@ -85,8 +85,10 @@ def train_command(options: argparse.Namespace) -> None:
         raise DataError(f"--model {folder} is a file; name the folder to save the model in")
     reviews = load_reviews(options.data)
     print(describe_loading(reviews))
+    balanced = 2 * int(reviews["sentiment"].value_counts().min())
     if options.limit and options.limit < len(reviews):
-        reviews = draw_balanced(reviews, options.limit, options.seed)
+        reviews = draw_balanced(reviews, min(options.limit, balanced), options.seed)
+        print(f"{len(reviews):,} of them are drawn, half of them positive")
     held_back = []
     if options.hold_back:
         held_back = read_review_column(options.hold_back)
@@ -232,8 +234,8 @@ def predict_command(options: argparse.Namespace) -> None:
 
 
 def _texts_of(path: Path) -> list[str]:
-    """The column review of a CSV file, or the lines of another."""
-    if ".csv" in [suffix.lower() for suffix in path.suffixes]:  # also .csv.gz and .csv.zip
+    """The column review of a CSV or TSV file, or the lines of another."""
+    if {".csv", ".tsv"} & {suffix.lower() for suffix in path.suffixes}:  # also .csv.gz, .csv.zip
         return read_review_column(path)
     return _lines(path.read_bytes(), str(path))
 
@@ -288,6 +290,8 @@ def submit(options: argparse.Namespace) -> None:
 def bench(options: argparse.Namespace) -> None:
     """Time everything slow against what people use instead; half an hour for all parts."""
     reviews = load_reviews(options.data).sample(frac=1, random_state=0)  # files are often sorted
+    if len(reviews) < BATCH_SIZE:
+        raise DataError(f"{len(reviews)} reviews; at least {BATCH_SIZE} are needed, a full batch")
     token_lists = tokenize_all(reviews["review"])
     vocabulary = Vocabulary.from_tokens(token_lists)
     max_length = choose_max_length([len(tokens) for tokens in token_lists]).max_length

@@ -651,7 +651,8 @@ def _check_loss(
         reasons += f"; labels such as {unknown_labels[:5]}"
     raise DataError(
         f"{path}: {count:,} of {rows_read:,} rows cannot be used, more than the accepted "
-        f"{max_loss:.1%}: {reasons}. Mend the file, or accept the loss with a larger max_loss"
+        f"{max_loss:.1%}: {reasons}. Mend the file (in Python, max_loss of load_reviews accepts "
+        "more)"
     )
 
 
@@ -779,7 +780,7 @@ def split_reviews(
     Copies and near duplicates (see `near_duplicate_groups`) go to the same part: a copy of a
     training review in the test part would reward memory. Such groups are dealt first, the largest
     before others, to the part with most room; then the other reviews fill each part to its exact
-    size. The index is kept.
+    size, unless a group was larger than the room. The index is kept.
 
     Args:
         reviews: columns `review` and `sentiment`.
@@ -790,8 +791,12 @@ def split_reviews(
     """
     _check_labelled(reviews)
     fractions = np.asarray(fractions, dtype=float)
-    if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
-        raise ValueError(f"fractions must be three shares with sum 1, got {fractions.tolist()}")
+    three_shares = fractions.shape == (3,) and (fractions >= 0).all() and fractions[0] > 0
+    if not three_shares or not np.isclose(fractions.sum(), 1):
+        raise ValueError(
+            "fractions must be three shares with sum 1, that of train not 0, got "
+            f"{fractions.tolist()}"
+        )
     rng = np.random.default_rng(seed)
     classes = (reviews["sentiment"] == "positive").to_numpy().astype(int)
     room = _part_sizes(np.bincount(classes, minlength=2), fractions)

@@ -27,7 +27,7 @@ from lstm_sentiment.data import (
     replacing,
     without_markup,
 )
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.model import SentimentLSTM, evaluating
 
 CONFUSION_CELLS = ("tn", "fp", "fn", "tp")  # the order of the number 2 * label + prediction
 EVALUATION_KEYS = ("n", "accuracy", "accuracy_95", "precision", "recall", "f1")
@@ -292,17 +292,15 @@ def influence_by_distance(
             f"max_distance is {max_distance}; the longest review has {dataset.lengths.max()} words"
         )
     norms = []
-    was_training = model.training
-    model.eval()
-    for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
-        batch = dataset.__getitems__(rows[start : start + 64])
-        vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()  # (B, T, D)
-        model.classify(vectors, batch.lengths).sum().backward()
-        # Squares of what has faded would be too small for float32.
-        norm = vectors.grad.cpu().double().norm(dim=2)  # (B, T)
-        distances = torch.arange(max_distance + 1)
-        norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
-    model.train(was_training)
+    with evaluating(model):
+        for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
+            batch = dataset.__getitems__(rows[start : start + 64])
+            vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()
+            model.classify(vectors, batch.lengths).sum().backward()
+            # Squares of what has faded would be too small for float32.
+            norm = vectors.grad.cpu().double().norm(dim=2)  # (B, T)
+            distances = torch.arange(max_distance + 1)
+            norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
     relative = torch.cat(norms).numpy()
     relative = relative / relative[:, :1]
     low, median, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)

@@ -25,14 +25,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from tqdm import tqdm
 
-from lstm_sentiment.bench import machine
 from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key
 from lstm_sentiment.fused import linear, weight_gradient
-from lstm_sentiment.lstm import LSTMLayer, require_positive, require_share, require_whole
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.lstm import (
+    LSTMLayer,
+    python_number,
+    require_positive,
+    require_share,
+    require_whole,
+)
+from lstm_sentiment.model import SentimentLSTM, evaluating
 from lstm_sentiment.text import PADDING_INDEX, Vocabulary
 from lstm_sentiment.training import (
+    machine,
     one_cycle,
     pick_device,
     read_checkpoint,
@@ -66,6 +72,8 @@ class PretrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, python_number(value))
         require_whole(hidden_size=self.hidden_size, epochs=self.epochs, batch_size=self.batch_size)
         require_whole(0, seed=self.seed)
         require_positive(learning_rate=self.learning_rate, clip_norm=self.clip_norm)
@@ -202,9 +210,8 @@ def text_pieces(token_lists: Sequence[Sequence[str]], vocabulary: Vocabulary) ->
 def perplexity(model: LanguageModel, dataset: ReviewDataset) -> float:
     """Exponential of the mean cross-entropy per word: of how many words it seems to choose."""
     device = next(model.parameters()).device
-    model.eval()
     total, words = 0.0, 0
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for batch in make_loader(dataset, 16, shuffle=False):
             predicted = int((batch.lengths - 1).sum())
             total += model(batch.token_ids.to(device), batch.lengths).item() * predicted

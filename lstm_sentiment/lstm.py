@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,11 @@ def require_whole(minimum: int = 1, **values: int) -> None:
                 f"{name} is {value!r}; it must be a whole number, at least {minimum} and below "
                 "2**63"
             )
+
+
+def python_number(value: object) -> object:
+    """A number of NumPy as Python's own, which JSON and checkpoints can hold; others unchanged."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def require_share(**values: float) -> None:
@@ -371,6 +377,8 @@ class LSTMLayer(nn.Module):
     def from_torch(cls, lstm: nn.LSTM, backend: str = "fused") -> LSTMLayer:
         """A layer with a copy of the weights of `lstm`, whose two biases become their sum.
 
+        It is in training or evaluation mode as `lstm` is, and batch-first whatever `lstm` is.
+
         Raises:
             ValueError: if `lstm` projects its hidden states (`proj_size`).
         """
@@ -402,10 +410,10 @@ class LSTMLayer(nn.Module):
                 ):
                     gate.weight.copy_(torch.cat([w_h, w_x], dim=1))
                     gate.bias.copy_(b)
-        return layer
+        return layer.train(lstm.training)
 
     def to_torch(self) -> nn.LSTM:
-        """A batch-first `torch.nn.LSTM` with a copy of this layer's weights.
+        """A batch-first `torch.nn.LSTM` with a copy of this layer's weights, in the same mode.
 
         Raises:
             ValueError: if the layer has other cells or recurrent dropout, which `nn.LSTM` does not
@@ -433,7 +441,7 @@ class LSTMLayer(nn.Module):
                 getattr(lstm, f"weight_ih_{suffix}").copy_(weight[:, self.hidden_size :])
                 getattr(lstm, f"bias_ih_{suffix}").copy_(bias)
                 getattr(lstm, f"bias_hh_{suffix}").zero_()
-        return lstm
+        return lstm.train(self.training)
 
     def _torch_suffixes(self) -> list[str]:
         """How nn.LSTM names the parameters of each cell: l0, l0_reverse, l1, ..."""

@@ -6,11 +6,14 @@ applied once, by the loss (`BCEWithLogitsLoss`) in training and by `predict_prob
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.lstm import LSTMLayer, require_tensor
+from lstm_sentiment.lstm import LSTMLayer, python_number, require_tensor
 
 POOLINGS = ("last", "mean_max")
 
@@ -70,6 +73,7 @@ class SentimentLSTM(nn.Module):
             "freeze_embedding": freeze_embedding,
             "cell": cell,
         }
+        self.options = {name: python_number(value) for name, value in self.options.items()}
         weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
         if weights.dim() != 2 or 0 in weights.shape or weights[0].any():
             raise ValueError(
@@ -141,11 +145,19 @@ class SentimentLSTM(nn.Module):
     @torch.inference_mode()
     def predict_proba(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """Probability (B,) that each review is positive, without dropout."""
-        was_training = self.training
-        self.eval()
-        probabilities = torch.sigmoid(self(token_ids, lengths))
-        self.train(was_training)
-        return probabilities
+        with evaluating(self):
+            return torch.sigmoid(self(token_ids, lengths))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` without dropout; afterwards, whatever happens in between, as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:

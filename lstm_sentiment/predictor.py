@@ -145,7 +145,7 @@ class SentimentPredictor:
         folder = Path(folder)
         description = {
             "format": MODEL_FORMAT,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "model": self.model.options,
             "max_length": self.max_length,
             "keep": self.keep,

@@ -34,7 +34,6 @@ from lstm_sentiment.baselines import (
     nb_weighted_bigrams,
     tfidf_logistic_regression,
 )
-from lstm_sentiment.bench import machine
 from lstm_sentiment.configurations import (
     PRESETS,
     PRETRAINED,
@@ -62,7 +61,7 @@ from lstm_sentiment.data import (
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.evaluation import evaluate
 from lstm_sentiment.text import encode_labels, tokenize_all
-from lstm_sentiment.training import TrainingConfig, predict_proba, run_trial
+from lstm_sentiment.training import TrainingConfig, machine, predict_proba, run_trial
 
 RESULTS = Path("notebooks/results")
 DRAWN = 10_000
@@ -590,12 +589,13 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
     )
     # A sampler that goes on with the same seed would propose the first trials once more.
     study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
-    waiting, failed = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.FAIL
+    states = optuna.trial.TrialState
     begun = (
-        trial.state == waiting or (trial.params == START and trial.state != failed)
+        trial.state == states.WAITING
+        or (trial.params == START and trial.state in (states.COMPLETE, states.PRUNED))
         for trial in study.trials
     )
-    if not any(begun):
+    if not any(begun):  # a base trial that was killed stays RUNNING and is none
         study.enqueue_trial(START)
     facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
     facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
@@ -614,14 +614,18 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
         ready = prepared(configuration.vectors, configuration.keep)
         sets = ready.datasets
         model = build_model(configuration, ready)
-        result = run_trial(model, sets["train"], sets["validation"], configuration.training, report)
+        settings = configuration.training
+        try:
+            result = run_trial(model, sets["train"], sets["validation"], settings, report)
+        except FloatingPointError as error:  # a rate too high is a bad trial, not the search's end
+            raise optuna.TrialPruned(str(error)) from error
         return result["validation_accuracy"]
 
     def write(study: optuna.Study, _) -> None:
         with replacing(RESULTS / "search.csv") as part:
             _search_table(study).to_csv(part, index=False)
 
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    ended = (states.COMPLETE, states.PRUNED)
     if sum(trial.state in ended for trial in study.trials) < trials:
         enough = MaxTrialsCallback(trials, states=ended)
         study.optimize(objective, callbacks=[write, enough])

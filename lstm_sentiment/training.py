@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import math
+import platform
 import tempfile
 import time
 import zipfile
@@ -31,8 +32,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from lstm_sentiment.data import DataError, ReviewDataset, make_loader, replacing
-from lstm_sentiment.lstm import require_positive, require_share, require_whole
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.lstm import python_number, require_positive, require_share, require_whole
+from lstm_sentiment.model import SentimentLSTM, evaluating
 
 EVALUATION_BATCH_SIZE = 256
 
@@ -73,8 +74,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
-            if isinstance(value, np.generic):  # which a checkpoint that carries no code cannot hold
-                object.__setattr__(self, name, value.item())
+            object.__setattr__(self, name, python_number(value))
         require_whole(epochs=self.epochs, batch_size=self.batch_size)
         require_whole(0, seed=self.seed)
         require_positive(
@@ -100,6 +100,26 @@ def pick_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def machine() -> dict:
+    """What a training or a measurement ran on."""
+    return {
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "device": str(pick_device()),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # which is of a class that a checkpoint cannot hold
+    }
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def one_cycle(total_steps: int) -> Callable[[int], float]:
@@ -239,10 +259,7 @@ def _run_key(
 ) -> str:
     """The same for two runs that do the same, from the same weights."""
     shape = list(model.embedding.weight.shape)
-    settings = json.dumps(
-        [asdict(config), model.options, shape],
-        default=lambda number: number.item(),  # of NumPy, such as a hidden size from np.arange
-    )
+    settings = json.dumps([asdict(config), model.options, shape])
     digest = hashlib.sha256(settings.encode())
     for weight in _weights(model).values():
         digest.update(weight.numpy().tobytes())
@@ -345,13 +362,10 @@ def predict_logits(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
     device = next(model.parameters()).device
     logits = np.empty(len(dataset), dtype=np.float32)
     loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for batch in tqdm(loader, desc="predicting", unit="batch", delay=2, leave=False):
             batch_logits = model(batch.token_ids.to(device), batch.lengths)
             logits[batch.rows.numpy()] = batch_logits.cpu().numpy()
-    model.train(was_training)
     return logits
 
 

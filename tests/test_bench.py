@@ -110,6 +110,19 @@ def test_a_model_that_is_not_a_number_is_found_out():
         largest_disagreement(contenders, BATCH)
 
 
+def test_a_gradient_that_is_zero_is_no_difference():
+    words = ReviewDataset([[2], [3], [4]], [0, 1, 1])  # their weights of earlier states have none
+    (batch,) = make_loader(words, 3, shuffle=False)
+    assert largest_disagreement(lstm_contenders(small_model()), batch) < 1e-5
+
+
+def test_too_few_reviews_for_a_batch_are_refused_in_one_line(data_home, capsys):
+    reviews = pd.DataFrame({"review": ["good", "bad"], "sentiment": ["positive", "negative"]})
+    reviews.to_csv(data_home / "few.csv", index=False)
+    assert main(["bench", "--data", str(data_home / "few.csv"), "--part", "steps"]) == 1
+    assert capsys.readouterr().err.endswith("2 reviews; at least 64 are needed, a full batch\n")
+
+
 def test_where_the_time_goes_adds_up():
     table = time_by_operation(small_model(), [BATCH])
     assert table["share"].sum() == pytest.approx(1)
@@ -199,8 +212,8 @@ def test_another_process_measures_time_and_memory():
 
 
 def test_the_command_prints_tables_or_json(data_home, monkeypatch, capsys):
-    texts = [f"Good film number {i % 7}, seen {i} times." for i in range(40)]
-    reviews = pd.DataFrame({"review": texts, "sentiment": ["positive", "negative"] * 20})
+    texts = [f"Good film number {i % 7}, seen {i} times." for i in range(64)]
+    reviews = pd.DataFrame({"review": texts, "sentiment": ["positive", "negative"] * 32})
     reviews.to_csv(data_home / "some.csv", index=False)
     command = ["bench", "--data", str(data_home / "some.csv"), "--part", "compilation"]
     monkeypatch.setattr(bench, "in_own_process", lambda function: (2.5, 3.0, 0.0))

@@ -103,6 +103,15 @@ def test_what_changes_is_what_was_asked_for_and_the_original_stays():
     assert json.loads(json.dumps(asdict(other)))["training"]["seed"] == 3
 
 
+def test_the_vocabulary_is_as_large_as_asked_and_the_length_is_the_training_reviews():
+    configuration = Configuration(vectors=None, vector_size=4, min_count=1, max_words=4)
+    parts = prepared(configuration)
+    assert parts.vocabulary.words == ["<pad>", "<unk>", "a", "film"], "the most frequent"
+    longer = {**TOKENS, "validation": [["good"] * 500, ["bad"] * 500]}
+    others = prepare(configuration, longer, LABELS, TOKENS["train"], UNLABELLED)
+    assert others.max_length == parts.max_length < 500
+
+
 def test_the_seed_decides_on_the_first_weights():
     configuration = Configuration(vectors=None, vector_size=4, model={"hidden_size": 3})
     parts = prepared(configuration)

@@ -203,6 +203,12 @@ def test_the_classifier_starts_from_its_vectors_and_lstm():
         start_from(SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=13), trained)
 
 
+def test_judging_the_language_model_leaves_it_in_training():
+    model = fresh_model(dropout=0.5).train()
+    perplexity(model, text_pieces(TEXTS, VOCABULARY))
+    assert model.training
+
+
 def test_long_texts_are_cut_into_pieces_and_those_of_one_word_left_out():
     texts = [["good"] * 900, ["bad"], [], ["film", "good"]]
     dataset = text_pieces(texts, VOCABULARY)

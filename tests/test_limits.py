@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from lstm_sentiment import limits
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
 
@@ -36,3 +37,16 @@ def test_shuffling_keeps_each_reviews_words_and_label():
         assert Counter(ours) == Counter(theirs)
     assert dataset[0][0].tolist() != other[0][0].tolist()
     assert (dataset.labels == other.labels).all()
+
+
+def test_the_answers_are_to_sequences_that_neither_trained_nor_chose(monkeypatch):
+    used = []
+    monkeypatch.setattr(
+        limits, "run_trial", lambda model, *sets_and_config: used.extend(sets_and_config[:2])
+    )
+    monkeypatch.setattr(
+        limits, "score", lambda model, dataset: used.append(dataset) or {"validation_accuracy": 1.0}
+    )
+    assert remembered_first_word("lstm", length=3) == 1.0
+    assert [len(dataset) for dataset in used] == [1_000, 500, 500]
+    assert not np.array_equal(used[1].flat_ids, used[2].flat_ids)

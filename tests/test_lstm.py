@@ -552,3 +552,11 @@ def test_what_nn_lstm_cannot_express_is_refused():
         LSTMLayer(4, 3, cell="gru").to_torch()
     with pytest.raises(ValueError, match="proj_size is 2"):
         LSTMLayer.from_torch(nn.LSTM(4, 3, proj_size=2))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_goes_to_nn_lstm_and_back(training):
+    layer = LSTMLayer(4, 3, num_layers=2, dropout=0.5).train(training)
+    trusted = layer.to_torch()
+    assert trusted.training == training
+    assert LSTMLayer.from_torch(trusted).training == training

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import torch
 from lstm_sentiment import __main__ as commands
 from lstm_sentiment import study, training
 from lstm_sentiment.__main__ import main
-from lstm_sentiment.configurations import PRETRAINED
+from lstm_sentiment.configurations import PRETRAINED, REPORT
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.text import Vocabulary
@@ -328,3 +329,66 @@ def test_an_interrupted_training_goes_on(tmp_path, data_home, monkeypatch, capsy
     assert main(["train", *options, "--resume"]) == 0
     assert Path("artifacts/model.json").read_bytes() != earlier
     assert len(pd.read_csv("artifacts/history.csv")) == 3
+
+
+def test_a_tab_separated_table_is_read_by_its_column(tmp_path):
+    path = tmp_path / "reviews.tsv"
+    path.write_text("id\treview\n1\ta good film\n")
+    assert commands._texts_of(path) == ["a good film"]
+
+
+def test_of_unequal_classes_as_many_are_drawn_as_balance(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 300, seed=1)
+    table = pd.read_csv("train.csv")
+    fewer = pd.concat(
+        [table[table["sentiment"] == "positive"].head(60), table.query("sentiment == 'negative'")]
+    )
+    fewer.to_csv("train.csv", index=False)
+    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: [])
+    system = ["--preset", "experiment9-baseline", "--epochs", "1", "--limit", "200"]
+    assert main(["train", "--data", "train.csv", *system]) == 0
+    assert "120 of them are drawn, half of them positive" in capsys.readouterr().out
+    assert json.loads(Path("artifacts/metrics.json").read_text())["data"]["reviews"] == 120
+
+
+def test_every_option_reaches_the_configuration():
+    options = (
+        "train --epochs 3 --batch-size 8 --hidden-size 5 --learning-rate 0.01 --seed 4 "
+        "--pooling mean_max --bidirectional --vectors v.txt"
+    )
+    configuration = commands._configuration(commands._parser().parse_args(options.split()))
+    model = {"hidden_size": 5, "pooling": "mean_max", "bidirectional": True}
+    training = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "seed": 4}
+    assert configuration == REPORT.but(model, training, vectors="v.txt")
+
+
+def test_what_is_drawn_or_held_back_is_not_read_without_labels(tmp_path, data_home, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "train.csv", 120, seed=1)
+    write_reviews(tmp_path / "kaggle.csv", 5, seed=2)
+    left_out = []
+    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: left_out.extend(exclude) or [])
+    options = ["--epochs", "1", "--hidden-size", "4", "--seed", "3", "--limit", "100"]
+    command = ["train", "--data", "train.csv", "--hold-back", "kaggle.csv", *options]
+    monkeypatch.setattr(commands, "REPORT", REPORT.but(vector_size=4))
+    assert main(command) == 0
+    known = set(pd.read_csv("train.csv")["review"])
+    assert len(set(left_out) & known) == 100
+    assert set(pd.read_csv("kaggle.csv")["review"]) <= set(left_out)
+
+
+def test_a_search_and_a_submission_are_where_and_as_large_as_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        commands, "run_search", lambda *given: asked.append(given) or pd.DataFrame()
+    )
+    assert main(["study", "search", "--trials", "7", "--seeds", "5", "--storage", "sqlite://"]) == 0
+    assert asked == [(7, "sqlite://", 5)]
+    predictor = Mock()
+    predictor.predict.return_value = pd.DataFrame({"sentiment": ["positive"]})
+    monkeypatch.setattr(commands.SentimentPredictor, "load", lambda folder: predictor)
+    pd.DataFrame({"review": ["a film"]}).to_csv("kaggle.csv", index=False)
+    assert main(["submit", "kaggle.csv", "--output", "to/x.csv"]) == 0
+    assert pd.read_csv("to/x.csv")["sentiment"].tolist() == ["positive"]

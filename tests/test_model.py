@@ -180,3 +180,19 @@ def test_spatial_dropout_takes_whole_dimensions_of_a_review():
     model.eval()
     first, second = (model(ids, torch.full((40,), 5)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_an_error_leaves_the_model_in_training(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, HIDDEN_SIZE).train()
+    with pytest.raises(ValueError, match="token_ids holds 99"):
+        model.predict_proba(torch.tensor([[99]]), torch.tensor([1]))
+    assert model.training
+    assert not SentimentLSTM(embedding_matrix).eval().predict_proba(*batch).requires_grad
+
+
+def test_dropout_acts_between_layers(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, 8, num_layers=2, dropout=0.5)
+    model.dropout = nn.Identity()  # that of the pooled state
+    assert not torch.equal(model(*batch), model(*batch))
+    model.eval()
+    assert torch.equal(model(*batch), model(*batch))

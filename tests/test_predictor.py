@@ -290,3 +290,11 @@ def test_word_by_word_names_each_word_and_ends_with_the_verdict():
 def test_what_reads_backward_cannot_stream(predictor):
     with pytest.raises(ValueError, match="bidirectional"):
         predictor.stream()
+
+
+def test_a_model_with_numbers_of_numpy_is_saved(tmp_path):
+    matrix = np.zeros((4, 3), np.float32)
+    model = SentimentLSTM(matrix, hidden_size=np.int64(2), dropout=np.float32(0.5))
+    vocabulary = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
+    SentimentPredictor(model, vocabulary, max_length=9, keep="head").save(tmp_path)
+    assert SentimentPredictor.load(tmp_path).model.options == model.options

@@ -177,6 +177,8 @@ def test_the_official_test_reviews_are_used_where_they_are(small_world, data_hom
         folder.mkdir(parents=True)
         for number in range(3):
             (folder / f"{number}_7.txt").write_text(f"a {word} film number {number}")
+    labelled = reviews(240, seed=1)["review"][0]
+    (folder / "9_7.txt").write_text(f"{labelled} indeed")  # a near copy, and left out
     study._official_test.cache_clear()
     data = official_data()
     assert len(data.token_lists["outside"]) == 6
@@ -264,6 +266,52 @@ def test_a_trial_below_the_median_is_stopped(small_world, monkeypatch):
     assert table["state"].tolist() == [*["COMPLETE"] * 5, "PRUNED"]
     assert table["value"].tolist() == [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
     assert table["user_attrs_seconds"].tolist() == [*[2.0] * 5, 1.0]
+
+
+def test_a_trial_that_diverges_is_a_bad_trial_only(small_world, monkeypatch):
+    outcomes = iter([{"validation_accuracy": 0.8}, FloatingPointError("loss"), None])
+
+    def run_trial(*arguments):
+        outcome = next(outcomes) or {"validation_accuracy": 0.7}
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(study, "run_trial", run_trial)
+    monkeypatch.setattr(study, "BASE", SMALL)
+    monkeypatch.setattr(study, "suggest", lambda trial: SMALL)
+    assert run_search(3)["state"].tolist() == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+def test_the_base_is_tried_again_where_its_trial_was_killed(small_world, monkeypatch):
+    monkeypatch.setattr(study, "START", {"learning_rate": 2e-3})
+    storage = f"sqlite:///{small_world / 'killed.db'}"
+    killed = optuna.create_study(storage=storage, study_name="lstm_sentiment", direction="maximize")
+    killed.enqueue_trial(study.START)
+    killed.ask().suggest_float("learning_rate", 1e-4, 0.1, log=True)  # and is never told
+
+    def suggest(trial):
+        trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
+        return SMALL
+
+    monkeypatch.setattr(study, "suggest", suggest)
+    monkeypatch.setattr(study, "BASE", SMALL)
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: {"validation_accuracy": 0.5})
+    table = run_search(1, storage)
+    assert table["state"].tolist() == ["RUNNING", "COMPLETE"]
+    assert table["params_learning_rate"].tolist() == [2e-3, 2e-3]
+
+
+def test_nothing_that_is_judged_is_read_without_its_label(small_world, data_home, monkeypatch):
+    left_out = []
+    monkeypatch.setattr(study, "load_unlabelled", lambda exclude: left_out.extend(exclude) or ["a"])
+    kaggle = pd.DataFrame({"review": ["a hidden film"]})
+    kaggle.to_csv(data_home / "subset1000_IMDB_Dataset.csv", index=False)
+    monkeypatch.setattr(
+        study, "_official_test", lambda: pd.DataFrame({"review": ["an official film"]})
+    )
+    assert study._unlabelled_tokens() == [["a"]]
+    assert {"a hidden film", "an official film", *reviews(240, seed=1)["review"]} == set(left_out)
 
 
 def test_two_searches_share_a_storage(small_world, monkeypatch):
