@@ -2,8 +2,9 @@
 # Make the file to hand in:  ./export_py.sh <student id>
 #
 # Writes <student id>.zip in the current folder. It holds the report (report.ipynb), <student id>.py
-# with all the code, which runs by itself without the package, and what is needed to run the
-# notebook. Notebook cells tagged `setup` (they find or install the package) are left out of the .py.
+# with the code of package (but for its commands) and notebook, which runs by itself, and what is
+# needed to run the notebook. Notebook cells tagged `setup` (they find or install the package) are
+# left out of the .py.
 set -eu
 
 refuse() {

@@ -408,7 +408,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--storage",
         default=SEARCH_STORAGE,
-        help="optuna storage URL of the search, which several machines may share (%(default)s)",
+        help="URL of the database of the search, which several machines may share (%(default)s)",
     )
 
     command = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)

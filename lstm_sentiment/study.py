@@ -546,8 +546,8 @@ def suggest(trial: optuna.Trial) -> Configuration:
         "pooling": trial.suggest_categorical("pooling", ["last", "mean_max"]),
         "bidirectional": trial.suggest_categorical("bidirectional", [False, True]),
         "embedding_dropout": trial.suggest_float("embedding_dropout", 0.0, 0.7),
-        "spatial_dropout": trial.suggest_float("spatial_dropout", 0.0, 0.4),
-        "recurrent_dropout": trial.suggest_float("recurrent_dropout", 0.0, 0.4),
+        "spatial_dropout": trial.suggest_categorical("spatial_dropout", [0.0, 0.3]),
+        "recurrent_dropout": trial.suggest_categorical("recurrent_dropout", [0.0, 0.2]),
         "dropout": trial.suggest_float("dropout", 0.0, 0.7),
         "freeze_embedding": trial.suggest_categorical("freeze_embedding", [False, True]),
     }
