@@ -320,14 +320,13 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     """Validation accuracy of the trials of a search: in their order, and against every setting.
 
     trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
-        `params_...` per setting. Trials that were stopped early show the accuracy they had then,
-        or the lower edge if it is far below what the others ended with.
+        `params_...` per setting. Trials that were stopped early show the accuracy they had then;
+        all that are more than ten points below the best stand at the lower edge.
     """
     trials = trials.sort_values("number")
     whole = trials["state"] == "COMPLETE"
     best = trials.loc[trials.loc[whole, "value"].idxmax()]
-    lowest = trials.loc[whole, "value"].min()
-    shown = trials["value"].clip(lower=lowest - 0.2 * (best["value"] - lowest))
+    shown = trials["value"].clip(lower=best["value"] - 0.1)
     names = ["number", *(name for name in trials if name.startswith("params_"))]
     columns = 4
     rows = -(-len(names) // columns)
@@ -339,7 +338,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
         hollow = {
             "facecolors": "none",
             "edgecolors": "#777777",
-            "label": "stopped early (far lower ones at the edge)",
+            "label": "stopped early",
         }
         axes.scatter(positions[~whole], shown[~whole], s=16, **hollow)
         marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
@@ -355,7 +354,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     _title(
         figure,
         f"The best of {len(trials)} trials gets {best['value']:.1%} of validation reviews right, "
-        f"the first {first:.1%}; {(~whole).sum()} were stopped early",
+        f"the first {first:.1%}; {(~whole).sum()} were stopped early; the lowest at the edge",
     )
     return figure
 
@@ -371,7 +370,8 @@ def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
         return values
-    axes.set_xticks(range(len(choices)), [f"{choice}".replace("_", " ") for choice in choices])
+    names = [textwrap.fill(f"{choice}".replace("_", " "), 9) for choice in choices]
+    axes.set_xticks(range(len(choices)), names)
     axes.set_xlim(-0.5, len(choices) - 0.5)
     side_by_side = values.groupby(values).cumcount() % 5 - 2
     return values.map(choices.index, na_action="ignore") + side_by_side / 10

@@ -309,7 +309,7 @@ def test_a_search_shows_every_trial_against_every_setting(figures):
         assert lowest < pruned[:, 1].min() < complete[:, 1].min()
         assert star[0, 1] == values[best]
     labels = [label.get_text() for label in by_name["keep"].get_xticklabels()]
-    assert labels == ["head and tail", "tail"]
+    assert labels == ["head and\ntail", "tail"]
     codes = by_name["batch_size"].collections[0].get_offsets()[:, 0].round()
     numbers = TRIALS[TRIALS["state"] == "COMPLETE"]["params_batch_size"]
     assert codes.tolist() == [[32, 64].index(number) for number in numbers]
