@@ -204,13 +204,15 @@ def test_the_tables_of_the_studies_are_made_again_where_it_is_asked_for(
         "run_search": run_search,
         "clear_output": lambda: None,
         "read_study": lambda name: pd.DataFrame({"name": ["base"]}),
+        "summarise_study": lambda table: pd.DataFrame({"seeds": [3], "outside_std": [0.01]}),
+        "np": np,
     }
     exec(cell_with("def table_of"), cells)
     for study in ("leaks", "leaks", "baselines"):
         assert len(cells["table_of"](study, "base")) == 1
     assert cells["table_of"]("leaks", "base", "another") is None
     exec(cell_with("run_search(trials="), cells)
-    assert made == (["leaks", "baselines", "search of 40"] if rerun else [])
+    assert made == (["ablation", "leaks", "baselines", "search of 40"] if rerun else [])
     printed = capsys.readouterr().out
     assert "leaks: another not here; python -m lstm_sentiment study leaks makes it" in printed
     assert "search: not here; python -m lstm_sentiment study search makes it" in printed
