@@ -502,3 +502,20 @@ def test_cosine_table_takes_triples(vectors, pairs):
 def test_project_names_words_without_vectors(vectors, words):
     with pytest.raises(ValueError, match="words must be a list of words with vectors"):
         project(vectors, words, 1)
+
+
+def test_word2vec_is_trained_as_skip_gram(monkeypatch):
+    class Stop(Exception):
+        pass
+
+    asked = {}
+
+    def word2vec(**settings):
+        asked.update(settings)
+        raise Stop
+
+    monkeypatch.setattr(embeddings, "Word2Vec", word2vec)
+    with pytest.raises(Stop):
+        train_word_vectors([["a", "film"]], cache=False)
+    assert asked["sg"] == 1
+    assert asked["sample"] == 1e-4

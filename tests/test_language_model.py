@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from lstm_sentiment import language_model
-from lstm_sentiment.data import DataError, ReviewDataset
+from lstm_sentiment.data import DataError, ReviewDataset, make_loader
 from lstm_sentiment.language_model import (
     PIECE_LENGTH,
     LanguageModel,
@@ -201,6 +201,21 @@ def test_the_classifier_starts_from_its_vectors_and_lstm():
         assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match="other sizes"):
         start_from(SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=13), trained)
+
+
+def test_dropout_and_clipping_act_in_training(tmp_path):
+    dataset = text_pieces(TEXTS, VOCABULARY)
+
+    def last_loss(clip_norm):
+        config = replace(FAST, epochs=2, clip_norm=clip_norm)
+        history = pretrain(fresh_model(), dataset, dataset, config, tmp_path / f"{clip_norm}")
+        return history["training_loss"].iloc[-1]
+
+    assert last_loss(1e-9) > 1.1 * last_loss(100.0), "Adam's epsilon is larger than the gradient"
+    model = fresh_model(dropout=0.5).train()
+    (batch,) = make_loader(dataset, len(dataset), shuffle=False)
+    first, second = (model(batch.token_ids, batch.lengths).item() for _ in range(2))
+    assert first != second
 
 
 def test_judging_the_language_model_leaves_it_in_training():
