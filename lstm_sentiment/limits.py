@@ -44,7 +44,7 @@ def remembered_first_word(cell: str, length: int, seed: int = 0) -> float:
     model = SentimentLSTM(matrix, hidden_size=32, cell=cell)
     sets = [first_word_task(n, length, 3 * seed + k) for k, n in enumerate((1_000, 500, 500))]
     run_trial(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
-    return score(model, sets[2])["validation_accuracy"]
+    return score(model, sets[2])["accuracy"]
 
 
 def shuffled(dataset: ReviewDataset, seed: int) -> ReviewDataset:

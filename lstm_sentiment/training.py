@@ -216,7 +216,8 @@ def train(
                     "epoch": epoch,
                     **_train_epoch(model, loader, optimizer, scheduler, config, averaged),
                 }
-                row |= score(kept, validation_set)
+                validation = score(kept, validation_set)
+                row |= {f"validation_{name}": value for name, value in validation.items()}
                 place = f"at the end of epoch {epoch}"
                 _require_finite(row["validation_loss"], "validation", place, model, config)
                 row["seconds"] = time.perf_counter() - start
@@ -375,7 +376,7 @@ def predict_proba(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
 
 
 def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
-    """`validation_loss` and `validation_accuracy` of `model` on labelled reviews.
+    """`loss` (mean binary cross-entropy) and `accuracy` of `model` on labelled reviews.
 
     Raises:
         DataError: the reviews have no labels.
@@ -385,7 +386,7 @@ def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
     labels = torch.from_numpy(dataset.labels)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
     accuracy = ((logits > 0) == (labels > 0.5)).double().mean()
-    return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
+    return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -109,7 +109,7 @@ def test_the_keyboard_ends_training_with_a_model_and_its_history(tmp_path, monke
     assert history["epoch"].tolist() == [1, 2]
     assert "2 of 4 epochs" in capsys.readouterr().out
     best = history[history["is_best"]].iloc[-1]
-    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+    assert score(model, REVIEWS)["loss"] == best["validation_loss"]
 
     resumed, whole = fresh_model(), fresh_model()
     history = fit(resumed, tmp_path, resume=True).drop(columns="seconds")
@@ -139,7 +139,7 @@ def test_the_keyboard_while_an_epoch_is_kept_ends_with_the_epoch_before(tmp_path
     history = fit(model, tmp_path)
     assert history["epoch"].tolist() == [1, 2]
     best = history[history["is_best"]].iloc[-1]
-    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+    assert score(model, REVIEWS)["loss"] == best["validation_loss"]
 
 
 def test_a_run_that_completes_no_epoch_leaves_the_checkpoint_of_another(tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     again = fit(model, tmp_path, resume=True)
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     best = first[first["is_best"]].iloc[-1]
-    assert score(model, REVIEWS)["validation_loss"] == best["validation_loss"]
+    assert score(model, REVIEWS)["loss"] == best["validation_loss"]
 
 
 def test_without_resume_it_starts_anew(tmp_path):

@@ -73,8 +73,8 @@ def test_the_model_left_is_the_best_epochs_and_the_history_is_true_of_it(dataset
     assert best["epoch"] < 8, "the test needs a run whose last epoch is not its best"
     assert best["validation_accuracy"] == history["validation_accuracy"].max()
     assert score(model, noisy) == {
-        "validation_loss": best["validation_loss"],
-        "validation_accuracy": best["validation_accuracy"],
+        "loss": best["validation_loss"],
+        "accuracy": best["validation_accuracy"],
     }
 
 
@@ -237,7 +237,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(datasets, tmp_path):
     averages = [first, (first + second) / 2, first / 4 + second / 4 + third / 2]
     best = [row["epoch"] for row in rows if row["is_best"]][-1]
     torch.testing.assert_close(model.output.weight.detach(), averages[best - 1])
-    assert score(model, datasets[1])["validation_loss"] == rows[best - 1]["validation_loss"]
+    assert score(model, datasets[1])["loss"] == rows[best - 1]["validation_loss"]
 
 
 def test_the_parts_learn_at_their_own_rates():
