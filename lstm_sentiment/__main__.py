@@ -51,6 +51,7 @@ from lstm_sentiment.study import (
     SEARCH_STORAGE,
     SEEDS,
     STUDIES,
+    TRIALS,
     run_baselines,
     run_search,
     run_study,
@@ -187,18 +188,24 @@ def seed_number(text: str) -> int:
 
 def study(options: argparse.Namespace) -> None:
     """Run experiments that take long, or what is missing of them, into notebooks/results."""
+    given = {name: getattr(options, name) for name in ("seeds", "trials", "storage")}
+    meant = {"search": given, "baselines": []}.get(options.name, ["seeds"])
+    if idle := [f"--{name}" for name in given if given[name] and name not in meant]:
+        raise DataError(f"study {options.name} has no option {', '.join(idle)}")
+    seeds = options.seeds or SEEDS
     if options.name == "baselines":
         table = summarise_study(run_baselines())
     elif options.name == "search":
         Path("artifacts").mkdir(exist_ok=True)  # for the default storage
+        storage = options.storage or SEARCH_STORAGE
         try:
-            get_storage(options.storage)
+            get_storage(storage)
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"--storage {options.storage} cannot be used: {reason}") from error
-        table = run_search(options.trials, options.storage, options.seeds[0])
+            raise DataError(f"--storage {storage} cannot be used: {reason}") from error
+        table = run_search(options.trials or TRIALS, storage, seeds[0])
     else:
-        table = summarise_study(run_study(options.name, options.seeds))
+        table = summarise_study(run_study(options.name, seeds))
     print(table.to_string(float_format="{:.4f}".format))
 
 
@@ -360,8 +367,8 @@ def _parser() -> argparse.ArgumentParser:
     systems.add_argument(
         "--pretrain",
         action="store_true",
-        help="start from a language model, trained first on all text at hand (with 50,000 reviews "
-        "an hour; other text, such as after another --seed, needs another one)",
+        help="start from a language model, trained first on the text at hand (with 50,000 reviews "
+        "one to two hours; other text, such as after another --seed, needs another one)",
     )
     command.add_argument("--vectors", help=vectors_help)
     for name, kind, usual in [
@@ -399,16 +406,13 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds",
         type=seed_number,
         nargs="+",
-        default=SEEDS,
         help="each trains once more (0 1 2); the search takes the first",
     )
-    command.add_argument(
-        "--trials", type=int, default=40, help="of the search, in all (%(default)s)"
-    )
+    command.add_argument("--trials", type=int, help=f"of the search, in all ({TRIALS})")
     command.add_argument(
         "--storage",
-        default=SEARCH_STORAGE,
-        help="URL of the database of the search, which several machines may share (%(default)s)",
+        help="URL of the database of the search, which several machines may share "
+        f"({SEARCH_STORAGE})",
     )
 
     command = commands.add_parser("bench", help=bench.__doc__, description=bench.__doc__)

@@ -42,6 +42,21 @@ TokenLists = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
+class SelfTrainingConfig:
+    """How a second network learns from reviews that the first has labelled.
+
+    texts: how many, drawn at random from those without labels.
+    training: what is different in the second network's training.
+    """
+
+    texts: int
+    training: dict
+
+    def __post_init__(self) -> None:
+        require_whole(texts=self.texts)
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Everything that makes a trained model out of reviews, but for the reviews.
 
@@ -54,10 +69,11 @@ class Configuration:
     model: options of `SentimentLSTM`.
     training: how to train.
     pretraining: how to train the language model to start from; None: no such model.
+    self_training: how to train a second network with the help of the first; None: there is none.
 
     Raises:
-        ValueError: an option is unknown or has an impossible value, or the network could not start
-            from the language model.
+        ValueError: an option is unknown, a size or `keep` cannot be, or the network could not
+            start from the language model. What else `SentimentLSTM` refuses, `build_model` does.
     """
 
     vectors: str | None = "imdb"
@@ -69,6 +85,7 @@ class Configuration:
     model: dict = field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()  # noqa: RUF009 (it is frozen)
     pretraining: PretrainingConfig | None = None
+    self_training: SelfTrainingConfig | None = None
 
     def __post_init__(self) -> None:
         options = [*inspect.signature(SentimentLSTM).parameters][1:]  # without embedding_matrix
@@ -110,7 +127,7 @@ class Prepared(NamedTuple):
     vocabulary: Vocabulary
     max_length: int
     embedding_matrix: np.ndarray  # (V, D)
-    datasets: dict[str, ReviewDataset]
+    datasets: dict[str, ReviewDataset]  # "unlabelled" among them, for self-training
     language_model: LanguageModel | None
     pretraining_history: pd.DataFrame | None  # of the language model, see `pretrain`
 
@@ -143,12 +160,16 @@ def prepare(
         language_model, history = pretrained_language_model(
             unlabelled, vocabulary, matrix, some, configuration.pretraining
         )
-    datasets = {
-        name: ReviewDataset(
-            encode_reviews(lists, vocabulary, max_length, configuration.keep), labels[name]
-        )
-        for name, lists in token_lists.items()
-    }
+
+    def dataset(lists: TokenLists, its_labels: np.ndarray | None = None) -> ReviewDataset:
+        token_ids = encode_reviews(lists, vocabulary, max_length, configuration.keep)
+        return ReviewDataset(token_ids, its_labels)
+
+    datasets = {name: dataset(lists, labels[name]) for name, lists in token_lists.items()}
+    if configuration.self_training is not None:
+        rows = np.random.default_rng(0).permutation(len(unlabelled))
+        drawn = rows[: configuration.self_training.texts]
+        datasets["unlabelled"] = dataset([unlabelled[row] for row in drawn])
     return Prepared(vocabulary, max_length, matrix, datasets, language_model, history)
 
 
@@ -174,7 +195,7 @@ def build_model(configuration: Configuration, prepared: Prepared) -> SentimentLS
     """The untrained network, with weights drawn by `configuration.training.seed`.
 
     Raises:
-        ValueError: it is to start from a language model of another size.
+        ValueError: an option has an impossible value.
     """
     torch.manual_seed(configuration.training.seed)
     model = SentimentLSTM(prepared.embedding_matrix, **configuration.model)

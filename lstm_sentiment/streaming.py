@@ -1,7 +1,7 @@
 """One review, word by word: the verdict after each word, and what the gates do.
 
 `WordStream` reads word indices one at a time with a trained `SentimentLSTM`; what it has read it
-keeps in states of fixed size. `word_by_word` follows a whole review, `quantized` makes the network
+keeps in states of fixed size. `word_by_word` follows a whole review, `quantized` makes the LSTM
 a quarter of its size.
 """
 

@@ -40,6 +40,7 @@ from lstm_sentiment.configurations import (
     REPORT,
     Configuration,
     Prepared,
+    SelfTrainingConfig,
     build_model,
     prepare,
 )
@@ -60,12 +61,19 @@ from lstm_sentiment.data import (
 )
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.evaluation import evaluate
-from lstm_sentiment.text import encode_labels, tokenize_all
-from lstm_sentiment.training import TrainingConfig, machine, predict_proba, run_trial
+from lstm_sentiment.text import choose_max_length, encode_labels, tokenize_all, truncate
+from lstm_sentiment.training import (
+    TrainingConfig,
+    machine,
+    predict_proba,
+    run_trial,
+    with_soft_labels,
+)
 
 RESULTS = Path("notebooks/results")
 DRAWN = 10_000
 SEEDS = (0, 1, 2)
+TRIALS = 40
 SEARCH_STORAGE = "sqlite:///artifacts/search.db"
 
 
@@ -103,8 +111,10 @@ def _not_near(reviews: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 @lru_cache(maxsize=1)
 def _official_test() -> pd.DataFrame | None:
     """The 25,000 official test reviews, where `aclImdb` is in the data folder."""
-    paths = [path for name in ACL_IMDB_NAMES if (path := data_folder() / name).exists()]
-    return load_acl_imdb(paths[0], "test") if paths else None
+    for path in (data_folder() / name for name in ACL_IMDB_NAMES):
+        if path.is_file() or (path / "test").is_dir():
+            return load_acl_imdb(path, "test")
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -149,13 +159,17 @@ def official_data() -> StudyData:
 
 
 def shuffled_data() -> StudyData:
-    """`drawn_data` with the words of every review in random order."""
+    """`drawn_data` with the words that `BASE` reads of every review, in random order."""
     data = drawn_data()
+    lengths = [len(tokens) for tokens in data.token_lists["train"]]
+    max_length = choose_max_length(lengths).max_length
     rng = np.random.default_rng(0)
-    token_lists = {
-        name: [[tokens[place] for place in rng.permutation(len(tokens))] for tokens in lists]
-        for name, lists in data.token_lists.items()
-    }
+
+    def in_disorder(tokens: list[str]) -> list[str]:
+        read = truncate(tokens, max_length, BASE.keep)
+        return [read[place] for place in rng.permutation(len(read))]
+
+    token_lists = {name: list(map(in_disorder, lists)) for name, lists in data.token_lists.items()}
     return replace(data, token_lists=token_lists)
 
 
@@ -251,6 +265,17 @@ FROM_LANGUAGE_MODEL = {
     "language model": PRETRAINED,
     "language model, mean and maximum of all states": PRETRAINED.but({"pooling": "mean_max"}),
     "language model, no adversarial steps": PRETRAINED.but(training={"adversarial_norm": 0.0}),
+    "language model and self-training": PRETRAINED.but(
+        self_training=SelfTrainingConfig(
+            texts=28_000,
+            training={
+                "epochs": 3,
+                "learning_rate": 5e-3,
+                "averaging_decay": 0.99,
+                "adversarial_norm": 0.0,
+            },
+        )
+    ),
     "language model, longer adversarial steps": PRETRAINED.but(training={"adversarial_norm": 15.0}),
     "its word vectors and vocabulary only": PRETRAINED.but(pretraining=None),
     "averaged weights instead of adversarial steps": AVERAGED,
@@ -401,15 +426,17 @@ def summarise_study(table: pd.DataFrame) -> pd.DataFrame:
     reviews, mean seconds.
 
     Raises:
-        DataError: rows of one name come from different numbers of reviews or texts.
+        DataError: rows of one name come from different numbers of reviews or texts, or differ in
+            more than the seed.
     """
-    groups = table.groupby("name", sort=False)
-    sizes = [column for column in table if column.endswith("_n")]
-    mixed = (groups[sizes].nunique() > 1).any(axis=1)
+    settings = table["configuration"].str.replace(r'"seed": \d+', "", regex=True)
+    groups = table.assign(configuration=settings).groupby("name", sort=False)
+    facts = ["configuration", *(column for column in table if column.endswith("_n"))]
+    mixed = (groups[facts].nunique() > 1).any(axis=1)
     if mixed.any():
         raise DataError(
-            f"rows of {mixed.index[mixed].tolist()} come from different data; run the study again "
-            "with all seeds"
+            f"rows of {mixed.index[mixed].tolist()} come from different data or settings; run the "
+            "study again with all seeds"
         )
     return pd.DataFrame(
         {
@@ -470,10 +497,17 @@ def _versions() -> dict[str, str]:
 
 
 def _run(configuration: Configuration, prepared: Prepared) -> dict[str, float]:
-    """Train once; what came out and how long it took."""
+    """Train once, or with self-training twice; what came out and how long it took."""
     model = build_model(configuration, prepared)
     sets = prepared.datasets
     result = run_trial(model, sets["train"], sets["validation"], configuration.training)
+    if configuration.self_training is not None:
+        seconds = result["seconds"]
+        both = with_soft_labels(model, sets["train"], sets["unlabelled"])
+        model = build_model(configuration, prepared)
+        settings = replace(configuration.training, **configuration.self_training.training)
+        result = run_trial(model, both, sets["validation"], settings)
+        result["seconds"] += seconds
     return {
         "validation_accuracy": result["validation_accuracy"],
         **_outside(sets["outside"].labels, predict_proba(model, sets["outside"])),
@@ -577,13 +611,17 @@ def suggest(trial: optuna.Trial) -> Configuration:
     return BASE.but(model, training, vectors=vectors, keep=keep)
 
 
-def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.DataFrame:
+def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.DataFrame:
     """Search the settings of `suggest` by their validation accuracy, until there are `trials`.
 
     The first trial is `START`, then the sampler is TPE (Bergstra et al. 2011); a trial is pruned
     when after an epoch it is below the median of the earlier ones. Every trial is kept in
     `storage`, an optuna storage URL: a search that was interrupted goes on there, and several
-    machines, each with a `seed` of its own, can share one. All trials are written to a table.
+    machines, each with a `seed` of its own, can share one (those that begin together each try
+    `START`). All trials are written to a table.
+
+    Raises:
+        DataError: the trials in `storage` are of another number of reviews or texts.
     """
     data = drawn_data()
 
@@ -611,6 +649,15 @@ def run_search(trials: int, storage: str = SEARCH_STORAGE, seed: int = 0) -> pd.
         study.enqueue_trial(START)
     facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
     facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
+    sizes = {name: value for name, value in facts.items() if name.endswith("_n")}
+    if any(
+        trial.user_attrs.get(name, size) != size
+        for trial in study.trials
+        for name, size in sizes.items()
+    ):
+        raise DataError(
+            f"the trials in {storage} are of other data; give another --storage, or delete that one"
+        )
 
     def objective(trial: optuna.Trial) -> float:
         def report(row: dict) -> None:
@@ -649,10 +696,17 @@ def best_of_search() -> Configuration:
     """The configuration of the trial that was best on validation, from the table of the search.
 
     Raises:
+        DataError: the table is damaged, or no trial has ended.
         FileNotFoundError: there is no such table.
     """
-    trials = pd.read_csv(RESULTS / "search.csv")
-    best = trials.loc[trials.loc[trials["state"] == "COMPLETE", "value"].idxmax()]
+    path = RESULTS / "search.csv"
+    try:
+        trials = pd.read_csv(path)
+        best = trials.loc[trials.loc[trials["state"] == "COMPLETE", "value"].idxmax()]
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} names no best trial ({error}); run the search again, or delete the table"
+        ) from error
     settings = json.loads(best["user_attrs_configuration"])
     training = TrainingConfig(**settings.pop("training"))
     return Configuration(**settings, training=training)

@@ -375,6 +375,19 @@ def predict_proba(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
     return torch.from_numpy(predict_logits(model, dataset)).sigmoid().numpy()
 
 
+def with_soft_labels(
+    teacher: SentimentLSTM, labelled: ReviewDataset, unlabelled: ReviewDataset
+) -> ReviewDataset:
+    """Both sets as one; to the reviews without labels `teacher` gives its probabilities as labels.
+
+    A second network that learns from it has more reviews to learn from than the first had, and
+    learns how sure the first was of each (self-training; Lee 2013, Xie et al. 2020).
+    """
+    token_ids = [data[row][0] for data in (labelled, unlabelled) for row in range(len(data))]
+    soft_labels = predict_proba(teacher, unlabelled)
+    return ReviewDataset(token_ids, np.concatenate([labelled.labels, soft_labels]))
+
+
 def score(model: SentimentLSTM, dataset: ReviewDataset) -> dict[str, float]:
     """`loss` (mean binary cross-entropy) and `accuracy` of `model` on labelled reviews.
 

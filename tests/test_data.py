@@ -1031,6 +1031,7 @@ def test_batches_of_similar_length_hold_little_padding():
         ([["word"]], None, "whole numbers"),
         ([[2], [3]], [1], r"2 reviews, got shape \(1,\)"),
         ([[2], [3]], [0, 2], "values"),
+        ([[2], [3]], [0, -0.1], "values"),
         ([[2], [3]], [0, float("nan")], "values"),
         ([[2], [3]], ["positive", "negative"], "could not convert .* encode_labels"),
         ([5, 6], None, "a list of indices per review"),

@@ -276,7 +276,7 @@ def test_a_validation_loss_that_is_not_finite_leaves_the_epoch_before(tmp_path, 
 
     def broken(*arguments):
         loss = next(losses)
-        return original(*arguments) | ({} if loss is None else {"validation_loss": loss})
+        return original(*arguments) | ({} if loss is None else {"loss": loss})
 
     monkeypatch.setattr(training, "score", broken)
     with pytest.raises(

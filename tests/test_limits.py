@@ -45,7 +45,7 @@ def test_the_answers_are_to_sequences_that_neither_trained_nor_chose(monkeypatch
         limits, "run_trial", lambda model, *sets_and_config: used.extend(sets_and_config[:2])
     )
     monkeypatch.setattr(
-        limits, "score", lambda model, dataset: used.append(dataset) or {"validation_accuracy": 1.0}
+        limits, "score", lambda model, dataset: used.append(dataset) or {"accuracy": 1.0}
     )
     assert remembered_first_word("lstm", length=3) == 1.0
     assert [len(dataset) for dataset in used] == [1_000, 500, 500]

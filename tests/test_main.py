@@ -276,6 +276,7 @@ def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
     table = pd.DataFrame(
         {
             "name": ["a", "a"],
+            "configuration": ["{}", "{}"],
             "validation_accuracy": [0.5, 0.7],
             "outside_accuracy": [0.5, 0.6],
             "outside_n": [9, 9],
@@ -290,6 +291,19 @@ def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
     assert main(["study", "leaks", "--seeds", "3", "4"]) == 0
     assert asked == [("leaks", [3, 4])]
     assert "0.6000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idle"),
+    [
+        (["ablation", "--trials", "3"], "--trials"),
+        (["leaks", "--storage", "sqlite://"], "--storage"),
+        (["baselines", "--seeds", "1"], "--seeds"),
+    ],
+)
+def test_an_option_that_a_study_would_ignore_is_refused(arguments, idle, capsys):
+    assert main(["study", *arguments]) == 1
+    assert f"study {arguments[0]} has no option {idle}" in capsys.readouterr().err
 
 
 def test_help_is_printed(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,8 +13,8 @@ import pandas as pd
 import pytest
 
 from lstm_sentiment import study, training
-from lstm_sentiment.configurations import Configuration
-from lstm_sentiment.data import DataError, normalised_text
+from lstm_sentiment.configurations import Configuration, SelfTrainingConfig
+from lstm_sentiment.data import DataError, ReviewDataset, normalised_text
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.study import (
     STUDIES,
@@ -27,7 +28,8 @@ from lstm_sentiment.study import (
     run_study,
     summarise_study,
 )
-from lstm_sentiment.training import TrainingConfig
+from lstm_sentiment.text import truncate
+from lstm_sentiment.training import TrainingConfig, predict_proba
 
 SMALL = Configuration(
     vectors=None,
@@ -325,6 +327,80 @@ def test_two_searches_share_a_storage(small_world, monkeypatch):
     alone = run_search(3, f"sqlite:///{small_world / 'alone.db'}", seed=0)
     first_settings = table.filter(like="params_").head(2)
     assert alone.filter(like="params_").head(2).equals(first_settings), "the seed decides"
+    other = run_search(3, f"sqlite:///{small_world / 'other.db'}", seed=1).filter(like="params_")
+    assert not other.iloc[1].equals(first_settings.iloc[1]), "the seed decides"
+
+
+def test_a_search_does_not_go_on_with_trials_of_other_data(small_world, monkeypatch):
+    monkeypatch.setattr(study, "BASE", SMALL)
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: {"validation_accuracy": 0.5})
+    run_search(2)
+    other = leak_data("copies")
+    monkeypatch.setattr(study, "drawn_data", lambda: other)
+    with pytest.raises(DataError, match="are of other data"):
+        run_search(3)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "state,value\nPRUNED,0.5\n"])
+def test_a_search_without_a_best_trial_is_said_to_be_so(small_world, text):
+    study.RESULTS.mkdir()
+    (study.RESULTS / "search.csv").write_text(text)
+    with pytest.raises(DataError, match="names no best trial"):
+        study.best_of_search()
+
+
+def test_settings_that_differ_are_not_averaged(small_world, monkeypatch):
+    run_study("ablation", seeds=[0, 1])
+    other = SMALL.but(training={"learning_rate": 0.03})
+    monkeypatch.setitem(STUDIES, "ablation", lambda: [("small", other, drawn_data())])
+    table = run_study("ablation", seeds=[0])
+    with pytest.raises(
+        DataError, match=r"rows of \['small'\] come from different data or settings"
+    ):
+        summarise_study(table)
+
+
+def test_a_second_network_learns_from_the_verdicts_of_the_first(small_world, monkeypatch):
+    """It starts anew, with settings of its own and the 140 labels and 20 of the texts."""
+    seen = []
+    original = study.run_trial
+
+    def run_trial(model, training_set, validation_set, config):
+        seen.append((model, training_set, config))
+        return original(model, training_set, validation_set, config)
+
+    monkeypatch.setattr(study, "run_trial", run_trial)
+    taught = SMALL.but(self_training=SelfTrainingConfig(texts=20, training={"epochs": 1}))
+    monkeypatch.setitem(STUDIES, "ablation", lambda: [("taught", taught, drawn_data())])
+    (row,) = run_study("ablation", seeds=[1]).to_dict("records")
+    (teacher, labelled, first), (student, both, second) = seen
+    assert (len(labelled), len(both)) == (70, 90)
+    assert second == replace(first, epochs=1)
+    assert first.seed == 1
+    assert teacher is not student
+    texts = ReviewDataset([both[place][0] for place in range(70, 90)])
+    assert both.labels[:70].tolist() == labelled.labels.tolist()
+    assert both.labels[70:] == pytest.approx(predict_proba(teacher, texts), abs=1e-6)
+    assert row["best_epoch"] == 1
+
+
+def test_the_words_of_a_shuffled_review_are_those_that_would_be_read(small_world, monkeypatch):
+    some = reviews(240, seed=1)
+    some.loc[::7, "review"] += " so it goes" * 20
+    monkeypatch.setattr(study, "load_reviews", lambda source: some)
+    honest, other = drawn_data(), study.shuffled_data()
+    longest = max(map(len, other.token_lists["train"]))
+    assert longest < max(map(len, honest.token_lists["train"])), "some are cut"
+    for ours, theirs in zip(
+        honest.token_lists["outside"], other.token_lists["outside"], strict=True
+    ):
+        assert sorted(truncate(ours, longest)) == sorted(theirs)
+    assert honest.token_lists["outside"] != other.token_lists["outside"]
+
+
+def test_a_folder_without_official_test_reviews_has_none(small_world, data_home):
+    (data_home / "aclImdb" / "train" / "unsup").mkdir(parents=True)
+    assert study._official_test() is None
 
 
 def test_a_row_of_other_data_is_run_again_and_never_averaged_with(small_world, monkeypatch):
