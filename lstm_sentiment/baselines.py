@@ -86,7 +86,7 @@ def nb_weighted_bigrams(texts: Sequence[str], labels: ArrayLike) -> Pipeline:
     The NB-SVM of Wang & Manning (2012), for long a strong baseline on these reviews, with logistic
     regression for its probabilities; each review's weights are scaled to length 1, so that the same
     regularisation suits it as TF-IDF. Word triples as well give 90.8% instead of 90.2% on the 2,000
-    reviews of `INVERSE_REGULARISATION`, from three times the features.
+    reviews of `INVERSE_REGULARISATION`.
 
     Arguments and result as in `tfidf_logistic_regression`.
     """
