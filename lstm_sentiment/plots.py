@@ -326,7 +326,8 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     trials = trials.sort_values("number")
     whole = trials["state"] == "COMPLETE"
     best = trials.loc[trials.loc[whole, "value"].idxmax()]
-    shown = trials["value"].clip(lower=best["value"] - 0.1)
+    lower_edge = best["value"] - 0.1
+    shown = trials["value"].clip(lower=lower_edge)
     names = ["number", *(name for name in trials if name.startswith("params_"))]
     columns = 4
     rows = -(-len(names) // columns)
@@ -354,7 +355,8 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     _title(
         figure,
         f"The best of {len(trials)} trials gets {best['value']:.2%} of validation reviews right, "
-        f"the first {first:.2%}; {(~whole).sum()} were stopped early; the lowest at the edge",
+        f"the first {first:.2%}; {(~whole).sum()} were stopped early; what is below "
+        f"{lower_edge:.0%} is drawn there",
     )
     return figure
 
@@ -370,7 +372,7 @@ def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
         return values
-    names = [textwrap.fill(f"{choice}".replace("_", " "), 9) for choice in choices]
+    names = [textwrap.fill(f"{choice}".replace("_", " "), 18 // len(choices)) for choice in choices]
     axes.set_xticks(range(len(choices)), names)
     axes.set_xlim(-0.5, len(choices) - 0.5)
     side_by_side = values.groupby(values).cumcount() % 5 - 2
@@ -521,9 +523,12 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
     figure = ReportFigure(3.8)
     all_axes = np.atleast_1d(figure.subplots(1, len(panels)))  # whose scales may differ by far
     for axes, (name, tables) in zip(all_axes, panels.items(), strict=True):
-        for (network, table), (color, marker) in zip(tables.items(), SERIES_LOOKS, strict=False):
-            gap = max(1, len(table) // 6)
-            looks = {"color": color, "marker": marker, "markevery": gap, "markersize": 5}
+        for number, (network, table) in enumerate(tables.items()):
+            color, marker = SERIES_LOOKS[number]
+            gap = max(4, len(table) // 6)
+            # Dashes and shifted markers: where curves lie on each other, those beneath are seen.
+            looks = {"color": color, "linestyle": ("-", "--", "-.", ":")[number], "marker": marker}
+            looks |= {"markevery": (number * gap // 4, gap), "markersize": 5}
             axes.plot(table["distance"], table["median"], label=network, **looks)
         axes.set_yscale("log")
         axes.set(xlabel=f"words before the last one, {name}", ylabel="gradient, last word's = 1")
