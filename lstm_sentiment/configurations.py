@@ -47,6 +47,9 @@ class SelfTrainingConfig:
 
     texts: how many, drawn at random from those without labels.
     training: what is different in the second network's training.
+
+    Raises:
+        ValueError: a number cannot be, or there is no such setting of the training.
     """
 
     texts: int
@@ -54,6 +57,10 @@ class SelfTrainingConfig:
 
     def __post_init__(self) -> None:
         require_whole(texts=self.texts)
+        try:
+            replace(TrainingConfig(), **self.training)
+        except TypeError as error:
+            raise ValueError(f"training of self_training: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lstm_sentiment.configurations import (
     PRETRAINED,
     REPORT,
     Configuration,
+    SelfTrainingConfig,
     build_model,
     prepare,
 )
@@ -135,6 +136,19 @@ def test_a_pretrained_model_starts_from_the_language_model(data_home):
     assert "very" in parts.vocabulary
     model = build_model(configuration, parts)
     assert torch.equal(model.embedding.weight, parts.language_model.embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("texts", "training", "message"),
+    [
+        (0, {}, "texts is 0"),
+        (5, {"epochs": 0}, "epochs is 0"),
+        (5, {"epoch": 3}, "training of self_training: .*'epoch'"),
+    ],
+)
+def test_a_second_training_that_cannot_be_is_refused_at_once(texts, training, message):
+    with pytest.raises(ValueError, match=message):
+        SelfTrainingConfig(texts, training)
 
 
 @pytest.mark.parametrize(
