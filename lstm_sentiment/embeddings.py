@@ -22,7 +22,7 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ import pandas as pd
 import safetensors
 from gensim.models import KeyedVectors, Word2Vec
 from safetensors.numpy import save_file as save_arrays
+from scipy.stats import mannwhitneyu
+from scipy.stats import t as student_t
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
@@ -625,6 +627,38 @@ def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -
     return table
 
 
+def mean_by_relation(table: pd.DataFrame) -> pd.DataFrame:
+    """Per relation of a `cosine_table`: mean cosine_similarity and its 95% interval over pairs.
+
+    Returns:
+        A row per relation, in their order: pairs, mean, low, high (Student's t distribution).
+    """
+    similarities = table.groupby("relation", sort=False)["cosine_similarity"]
+    margin = similarities.sem() * student_t.ppf(0.975, similarities.size() - 1)
+    mean = similarities.mean()
+    columns = {"pairs": similarities.size(), "mean": mean, "low": mean - margin}
+    return pd.DataFrame(columns | {"high": mean + margin})
+
+
+def nearest_words(
+    spaces: Mapping[str, KeyedVectors], words: Iterable[str], n: int = 5, among: int = 8_000
+) -> pd.DataFrame:
+    """The `n` nearest words and their cosine, among the first `among` of each space.
+
+    Returns:
+        A column per word and space, the nearest first.
+    """
+    columns = {
+        (word, name): [
+            f"{near} ({cosine:.2f})"
+            for near, cosine in vectors.most_similar(word, topn=n, restrict_vocab=among)
+        ]
+        for word in words
+        for name, vectors in spaces.items()
+    }
+    return pd.DataFrame(columns)
+
+
 def choose_words(vocabulary: Vocabulary, vectors: KeyedVectors, n: int = 300) -> pd.DataFrame:
     """The words to picture: up to a quarter strongly positive, a quarter negative, the rest the
     most frequent; all of them in the vocabulary and with a vector.
@@ -659,3 +693,43 @@ def project(
     unit_vectors = np.stack([vectors.get_vector(word, norm=True) for word in words])
     pca = PCA(n_components, svd_solver="full")
     return pca.fit_transform(unit_vectors), pca.explained_variance_ratio_
+
+
+def separation(
+    coordinates: np.ndarray, groups: Sequence[str], some: Sequence[str], others: Sequence[str]
+) -> np.ndarray:
+    """How well each axis alone tells words of the groups `some` from those of `others`.
+
+    Args:
+        coordinates: (n, n_components), as `project` returns them.
+        groups: (n,), the group of each word.
+
+    Returns:
+        (n_components,), the area under the ROC curve, 0.5 (not at all) to 1 (perfectly). An axis's
+        sign, and so its direction, is free.
+    """
+    a, b = (coordinates[np.isin(np.asarray(groups), names)] for names in (some, others))
+    auc = mannwhitneyu(a, b).statistic / (len(a) * len(b))
+    return np.maximum(auc, 1 - auc)
+
+
+def mean_cosines(vectors: KeyedVectors, words: pd.DataFrame) -> pd.DataFrame:
+    """Mean cosine similarity of all pairs of words, one from each group; of one group, of all
+    pairs of different words.
+
+    Args:
+        words: `word` and `group`, at least two of each, as `choose_words` returns them.
+    """
+    groups = {
+        group: np.stack([vectors.get_vector(word, norm=True) for word in of_group])
+        for group, of_group in words.groupby("group")["word"]
+    }
+
+    def mean(a: str, b: str) -> float:
+        pairs = groups[a] @ groups[b].T
+        if a != b:
+            return float(pairs.mean())
+        n = len(pairs)
+        return float((pairs.sum() - np.trace(pairs)) / (n * (n - 1)))
+
+    return pd.DataFrame({a: {b: mean(a, b) for b in groups} for a in groups})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2_contingency
 from tqdm import tqdm
 
 from lstm_sentiment.data import (
@@ -54,6 +55,74 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def points(difference: float) -> str:
+    """A difference of two shares, in percentage points: 0.012 is "+1.2 points"."""
+    return f"{round(100 * difference, 1) + 0:+.1f} points"  # + 0: no -0.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one accuracy lies above another, and two standard errors of that, as shares."""
+
+    value: float
+    error: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is larger than its error, which chance alone makes it in one case of 20."""
+        return abs(self.value) > self.error
+
+    @property
+    def table_entry(self) -> str:
+        """Short: points, error, and a star where it is shown."""
+        return f"{100 * self.value:+.1f} ± {100 * self.error:.1f}{'*' if self.is_shown else ''}"
+
+    def __sub__(self, other: Difference) -> Difference:
+        return Difference(self.value - other.value, float(np.hypot(self.error, other.error)))
+
+    def __str__(self) -> str:
+        doubt = "" if self.is_shown else ", so not shown"
+        return f"{points(self.value)} (give or take {100 * self.error:.1f}{doubt})"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of `n` reviews that are judged right, in the mean of trainings with other seeds.
+
+    Args:
+        value: the share.
+        n: number of reviews, the same for all seeds.
+        seeds: number of trainings.
+        between_seeds: standard deviation between trainings that differ in the seed alone.
+    """
+
+    value: float
+    n: int
+    seeds: int = 1
+    between_seeds: float = 0.0
+
+    @property
+    def variance(self) -> float:
+        """Of the binomial distribution, and of the mean over seeds."""
+        return self.value * (1 - self.value) / self.n + self.between_seeds**2 / self.seeds
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of 95%, by the normal distribution."""
+        margin = 1.96 * float(np.sqrt(self.variance))
+        return self.value - margin, self.value + margin
+
+    def __sub__(self, other: Accuracy) -> Difference:
+        """As if tested on different reviews; where they share them, the true error is smaller."""
+        error = 2 * np.sqrt(self.variance + other.variance)
+        return Difference(self.value - other.value, float(error))
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        seeds = f"mean of {self.seeds} seeds" if self.seeds > 1 else "one seed"
+        return f"{self.value:.1%} of {self.n:,} ({low:.1%} to {high:.1%}, {seeds})"
 
 
 def evaluate(
@@ -172,6 +241,19 @@ def accuracy_by_negation(
     table = _share_by_group("accuracy", right, group_of_review, NEGATION_GROUPS)
     positive = pd.Series(labels).groupby(group_of_review).mean()
     return table.assign(positive=positive.to_numpy())
+
+
+def same_accuracy_p_value(groups: pd.DataFrame) -> float:
+    """p of the chi-squared test that all groups have one accuracy (Pearson, 1900).
+
+    Args:
+        groups: as `accuracy_by_length` and `accuracy_by_negation` return them.
+    """
+    right = (groups["accuracy"] * groups["n"]).round()
+    wrong = groups["n"] - right
+    if not right.any() or not wrong.any():
+        return 1.0
+    return float(chi2_contingency([right, wrong]).pvalue)
 
 
 def reliability_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
@@ -307,6 +389,18 @@ def influence_by_distance(
     return pd.DataFrame(
         {"distance": np.arange(max_distance + 1), "median": median, "low": low, "high": high}
     )
+
+
+def kept_per_word(influence: pd.DataFrame) -> float:
+    """The factor by which a gradient changes from one word to the one before it.
+
+    Args:
+        influence: as `influence_by_distance` returns it; of its distances the middle half counts,
+            as the median has a slope of its own beside the last word.
+    """
+    median, last = influence["median"], len(influence) - 1
+    near, far = last // 4, 3 * last // 4
+    return float((median.iloc[far] / median.iloc[near]) ** (1 / (far - near)))
 
 
 def write_metrics(path: str | Path, metrics: Mapping) -> None:

@@ -23,9 +23,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike
-from scipy.stats import mannwhitneyu
 
-from lstm_sentiment.evaluation import expected_calibration_error, reliability_curve
+from lstm_sentiment.embeddings import separation
+from lstm_sentiment.evaluation import Accuracy, expected_calibration_error, reliability_curve
 
 FIGURE_WIDTH = 8.0  # inches; at 110 dots per inch the width of a notebook's output
 TITLE_WIDTH = 78  # characters of the title that surely fit on a line
@@ -178,8 +178,10 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
 
 
 @in_report_style
-def words_2d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> Figure:
-    """Word vectors on their first two principal components.
+def words_2d(
+    coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike, name: str
+) -> Figure:
+    """Word vectors, of the kind `name`, on their first two principal components.
 
     coordinates: (n, 2); words: DataFrame of n rows with `word`, `group` ("positive", "negative" or
     "frequent") and `count`; explained: (2,), each component's share of the variance. All words are
@@ -189,13 +191,15 @@ def words_2d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike)
     _scatter_words(axes, coordinates, words)
     axes.set(**_component_labels(explained))
     _legend_below(axes)
-    _title(figure, _separation(coordinates, words, explained))
+    _title(figure, _separation(coordinates, words, explained, name))
     _label_points(axes, coordinates, words, named=np.full(len(words), True))
     return figure
 
 
 @in_report_style
-def words_3d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> Figure:
+def words_3d(
+    coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike, name: str
+) -> Figure:
     """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
 
     Only sentiment words and the most frequent others are named: in three dimensions labels hide
@@ -207,7 +211,7 @@ def words_3d(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike)
     axes.set(**_component_labels(explained))
     _legend_below(axes)
     axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
-    _title(figure, _separation(coordinates, words, explained))
+    _title(figure, _separation(coordinates, words, explained, name))
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
     others = words["count"].where(words["group"] == "frequent")
     named = (words["group"] != "frequent") | (others.rank(ascending=False) <= 20)
@@ -316,8 +320,8 @@ def search_heatmap(search: pd.DataFrame) -> Figure:
 
 
 @in_report_style
-def search_trials(trials: pd.DataFrame) -> Figure:
-    """Validation accuracy of the trials of a search: in their order, and against every setting.
+def search_trials(trials: pd.DataFrame, settings: Sequence[str]) -> Figure:
+    """Validation accuracy of the trials of a search: in their order, and against `settings`.
 
     trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
         `params_...` per setting. Trials that were stopped early show the accuracy they had then;
@@ -328,7 +332,7 @@ def search_trials(trials: pd.DataFrame) -> Figure:
     best = trials.loc[trials.loc[whole, "value"].idxmax()]
     lower_edge = best["value"] - 0.1
     shown = trials["value"].clip(lower=lower_edge)
-    names = ["number", *(name for name in trials if name.startswith("params_"))]
+    names = ["number", *(f"params_{name}" for name in settings)]
     columns = 4
     rows = -(-len(names) // columns)
     figure = ReportFigure(1.0 + 1.65 * rows)
@@ -344,7 +348,8 @@ def search_trials(trials: pd.DataFrame) -> Figure:
         axes.scatter(positions[~whole], shown[~whole], s=16, **hollow)
         marked = {"marker": "*", "s": 130, "color": VERMILLION, "ec": "black", "lw": 0.6}
         axes.scatter(positions[best.name], best["value"], label="best", zorder=3, **marked)
-        axes.set_xlabel("trial" if name == "number" else name.removeprefix("params_"))
+        label = "trial" if name == "number" else name.removeprefix("params_").replace("_", " ")
+        axes.set_xlabel(label)
     for axes in grid.flat[len(names) :]:
         axes.remove()
     for axes in grid[:, 0]:
@@ -367,8 +372,7 @@ def _setting_axis(axes: Axes, values: pd.Series) -> pd.Series:
     if len(choices) > 3:
         if "rate" in values.name:
             axes.set_xscale("log")
-            decades = np.log10(choices[-1] / choices[0])
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 1.5 else (1,)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1,)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
         return values
@@ -432,6 +436,42 @@ def metric_intervals(evaluations: Mapping[str, Mapping]) -> Figure:
     axes.set_xlabel("score, with 95% interval")
     axes.grid(visible=False, axis="y")
     _title(figure, _ranking(evaluations))
+    return figure
+
+
+@in_report_style
+def systems_figure(
+    printed: Mapping[str, float], ours: Mapping[str, Mapping[str, Accuracy]]
+) -> Figure:
+    """What others printed beside what their systems get here, with 95% intervals.
+
+    printed: system -> accuracy; ours: what was different -> system -> accuracy. A row of `ours`
+    that is not in `printed` is drawn as well.
+    """
+    systems = list(dict.fromkeys([*printed, *(name for each in ours.values() for name in each)]))
+    figure, axes = _new_figure(1.2 + 0.4 * len(systems))
+    rows = np.arange(len(systems))
+    for number, (what, accuracies) in enumerate(ours.items()):
+        color, marker = SERIES_LOOKS[number]
+        shift = 0.24 * (number - (len(ours) - 1) / 2)
+        values = np.array([accuracies[name].value for name in systems])
+        low, high = np.array([accuracies[name].interval for name in systems]).T
+        errors = [values - low, high - values]
+        looks = {"fmt": marker, "color": color, "capsize": 3, "ms": 5, "label": f"here, {what}"}
+        axes.errorbar(values, rows + shift, xerr=errors, **looks)
+    axes.plot(
+        [printed.get(name, np.nan) for name in systems], rows, "x", color="black", ms=8, mew=2,
+        label="printed by its author",
+    )  # fmt: skip
+    axes.set_yticks(rows, systems)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("accuracy, with 95% interval")
+    axes.grid(visible=False, axis="y")
+    _legend_below(axes)
+    what, accuracies = list(ours.items())[-1]
+    best = max(accuracies, key=lambda name: accuracies[name].value)
+    _title(figure, f"With {what}, most accurate is {best} with {accuracies[best].value:.1%}")
     return figure
 
 
@@ -521,7 +561,7 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
     panels: the panel's name -> the network's name -> a table from `influence_by_distance`.
     """
     figure = ReportFigure(3.8)
-    all_axes = np.atleast_1d(figure.subplots(1, len(panels)))  # whose scales may differ by far
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for axes, (name, tables) in zip(all_axes, panels.items(), strict=True):
         for number, (network, table) in enumerate(tables.items()):
             color, marker = SERIES_LOOKS[number]
@@ -531,7 +571,8 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
             looks |= {"markevery": (number * gap // 4, gap), "markersize": 5}
             axes.plot(table["distance"], table["median"], label=network, **looks)
         axes.set_yscale("log")
-        axes.set(xlabel=f"words before the last one, {name}", ylabel="gradient, last word's = 1")
+        axes.set(xlabel=f"words before the last one, {name}")
+    all_axes[0].set_ylabel("gradient, last word's = 1")
     figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     last_panel, tables = list(panels.items())[-1]
     ends = pd.Series({network: table["median"].iloc[-1] for network, table in tables.items()})
@@ -643,17 +684,14 @@ def _component_labels(explained: ArrayLike) -> dict[str, str]:
     }
 
 
-def _separation(coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike) -> str:
-    """The title of a picture of words: how well one component parts positive from negative ones."""
-    positive, negative = (
-        coordinates[(words["group"] == group).to_numpy()] for group in ("positive", "negative")
-    )
-    # U / pairs is the area under the ROC curve; a component's sign, and so its direction, is free.
-    auc = mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
-    auc = np.maximum(auc, 1 - auc)
+def _separation(
+    coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike, name: str
+) -> str:
+    """The title of a picture of words: how well each component parts positive from negative."""
+    auc = separation(coordinates, words["group"], ["positive"], ["negative"])
     return (
-        f"Best at telling positive from negative words is component {np.argmax(auc) + 1} "
-        f"(AUC {auc.max():.2f}); the picture holds {np.sum(explained):.0%} of the variance"
+        f"{name}: components 1 to {len(auc)} hold {np.sum(explained):.0%} of the variance and tell "
+        f"positive from negative words with an AUC of {', '.join(f'{each:.3f}' for each in auc)}"
     )
 
 

@@ -393,6 +393,17 @@ def run_study(name: str, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
     return read_study(name)
 
 
+def run_all_again() -> None:
+    """Delete all tables and run every study again. That takes days; `study NAME` runs one."""
+    for name in ("search", *STUDIES):
+        (RESULTS / f"{name}.csv").unlink(missing_ok=True)
+    Path("artifacts/search.db").unlink(missing_ok=True)
+    run_baselines()
+    run_search()  # first: another study has its best trial as a row
+    for name in STUDIES:
+        run_study(name)
+
+
 def read_study(name: str) -> pd.DataFrame:
     """The table of a study: one row per training, the latest of each name and seed.
 
@@ -715,3 +726,13 @@ def best_of_search() -> Configuration:
 def _search_table(study: optuna.Study) -> pd.DataFrame:
     """One row per trial, the pruned ones included; params_ and user_attrs_ begin its columns."""
     return study.trials_dataframe(("number", "value", "state", "params", "user_attrs"))
+
+
+def finished_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials of the table search.csv that ended, without repetitions of the same settings.
+
+    Two processes that begin together both try `START`.
+    """
+    ended = trials[trials["state"].isin(["COMPLETE", "PRUNED"])]
+    settings = [column for column in trials if column.startswith("params_")]
+    return ended.drop_duplicates(settings)

@@ -12,7 +12,7 @@ import torch
 
 from lstm_sentiment import bench
 from lstm_sentiment.__main__ import main
-from lstm_sentiment.baselines import lstm_contenders
+from lstm_sentiment.baselines import averaged_word_vectors, lstm_contenders
 from lstm_sentiment.bench import (
     bench_compilation,
     bench_epoch,
@@ -23,10 +23,18 @@ from lstm_sentiment.bench import (
     compare_speed,
     in_own_process,
     largest_disagreement,
+    reading_time,
+    rereading,
+    running_average,
+    streaming,
     time_by_operation,
+    word_latency,
 )
 from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.embeddings import as_keyed_vectors
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.text import Vocabulary
 
 CONTENDERS = ["nn.LSTM, padded", "nn.LSTM, packed", "by hand, fused", "by hand, cells step by step"]
 
@@ -223,3 +231,47 @@ def test_the_command_prints_tables_or_json(data_home, monkeypatch, capsys):
     results = pd.read_json(io.StringIO(capsys.readouterr().out), typ="series")
     assert results["machine"]["torch"] == torch.__version__
     assert [row["seconds"] for row in results["compilation"]] == [2.5, 2.5]
+
+
+def test_reading_time_has_a_row_per_length_and_reads_that_many_words(monkeypatch):
+    model, read = small_model(), []
+    forward = model.forward
+    monkeypatch.setattr(
+        model, "forward", lambda ids, lengths: read.append(ids.shape[1]) or forward(ids, lengths)
+    )
+    table = reading_time(model, [2, 3, 4, 5, 6, 7], [2, 5], rounds=3)
+    assert table["words"].tolist() == [2, 5]
+    assert (table["milliseconds"] > 0).all()
+    assert read == [2, 5] * 3, "lengths take turns"
+
+
+def test_each_reader_is_given_what_came_before_and_then_word_after_word():
+    heard = {"stream": [], "again": []}
+
+    def begin(text):
+        heard["stream"].append(text)
+        return heard["stream"].append
+
+    readers = {"stream": begin, "again": rereading(heard["again"].append)}
+    table = word_latency(readers, ["a", "b", "c", "d"], [1, 2], turns=2)
+    assert heard["stream"] == ["a", "b", "c", "a b", "c", "d"]
+    assert heard["again"] == ["a b", "a c", "a b c", "a b d"]
+    assert table.index.tolist() == ["stream", "again"]
+    assert table.columns.tolist() == [1, 2]
+    assert (table > 0).all(axis=None)
+
+
+def test_what_a_latency_is_measured_of_gives_the_verdict_on_the_whole_text():
+    words = ["<pad>", "<unk>", "good", "bad", "film", "plot", "long", "short", "dull"]
+    model, vocabulary = small_model(), Vocabulary(words, [0] + [1] * 8)
+    predictor = SentimentPredictor(model, vocabulary, max_length=20, keep="head")
+    read = streaming(predictor)("a good film")
+    assert read("long") == pytest.approx(predictor.predict_proba(["a good film long"])[0], abs=1e-6)
+
+    vectors = as_keyed_vectors(words[2:], np.random.default_rng(0).normal(size=(7, 5)))
+    token_lists = [["good", "film"], ["bad", "film"], ["good", "plot"], ["dull", "plot"]]
+    averaged = averaged_word_vectors(token_lists, [1, 0, 1, 0], vectors)
+    read = running_average(averaged, vectors)("Good, unheard-of film")
+    assert read("") == pytest.approx(averaged.predict_proba([["good", "film"]])[0, 1])
+    expected = averaged.predict_proba([["good", "film", "dull"]])[0, 1]
+    assert read("dull") == pytest.approx(expected)

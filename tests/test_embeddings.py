@@ -8,6 +8,7 @@ import zipfile
 
 import gensim.downloader
 import numpy as np
+import pandas as pd
 import pytest
 from gensim.models import KeyedVectors
 from hypothesis import given, settings
@@ -22,8 +23,12 @@ from lstm_sentiment.embeddings import (
     choose_words,
     cosine_table,
     load_word_vectors,
+    mean_by_relation,
+    mean_cosines,
+    nearest_words,
     project,
     read_vector_file,
+    separation,
     train_word_vectors,
 )
 from lstm_sentiment.text import Vocabulary
@@ -519,3 +524,40 @@ def test_word2vec_is_trained_as_skip_gram(monkeypatch):
         train_word_vectors([["a", "film"]], cache=False)
     assert asked["sg"] == 1
     assert asked["sample"] == 1e-4
+
+
+def test_an_axis_separates_groups_as_far_as_its_order_does():
+    coordinates = np.array([[-2, 1], [-1, -1], [1, 1], [2, -1], [0, 5]], dtype=float)
+    groups = pd.Series(["positive", "positive", "negative", "negative", "frequent"])
+    perfectly, not_at_all = separation(coordinates, groups, ["positive"], ["negative"])
+    assert (perfectly, not_at_all) == (1, 0.5)
+    assert separation(-coordinates, groups, ["positive"], ["negative"])[0] == 1, "signs are free"
+    assert separation(coordinates, groups, ["positive", "negative"], ["frequent"])[1] == 1
+
+
+def test_mean_cosines_are_those_of_all_pairs(vectors):
+    words = pd.DataFrame({"word": WORDS[:5], "group": ["a", "b", "b", "a", "a"]})
+    table = mean_cosines(vectors, words)
+    of_a, of_b = ["the", "film", "Hollywood"], ["good", "bad"]
+    within = [vectors.similarity(x, y) for x in of_a for y in of_a if x < y]
+    assert table.loc["a", "a"] == pytest.approx(np.mean(within), abs=1e-6)
+    across = np.mean([vectors.similarity(x, y) for x in of_a for y in of_b])
+    assert table.loc["a", "b"] == pytest.approx(across, abs=1e-6) == table.loc["b", "a"]
+
+
+def test_relations_have_a_mean_with_students_interval():
+    similarities = [0.1, 0.2, 0.3, 0.8, 0.9]
+    table = pd.DataFrame({"relation": ["x"] * 3 + ["y"] * 2, "cosine_similarity": similarities})
+    result = mean_by_relation(table)
+    assert result["pairs"].tolist() == [3, 2]
+    assert result["mean"].tolist() == pytest.approx([0.2, 0.85])
+    margin = 4.302653 * 0.1 / np.sqrt(3)  # the table of t, two degrees of freedom
+    assert result.loc["x", ["low", "high"]].tolist() == pytest.approx([0.2 - margin, 0.2 + margin])
+
+
+def test_nearest_words_come_in_their_order_and_from_the_frequent_ones():
+    space = as_keyed_vectors(
+        ["sun", "moon", "star", "rare"], np.array([[1, 0], [1, 1], [0, 1], [1, 0.1]])
+    )
+    table = nearest_words({"sky": space}, ["sun"], n=2, among=3)
+    assert table["sun", "sky"].tolist() == ["moon (0.71)", "star (0.00)"]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
@@ -27,8 +27,10 @@ from lstm_sentiment.evaluation import (
     expected_calibration_error,
     fit_temperature,
     influence_by_distance,
+    kept_per_word,
     misclassified,
     reliability_curve,
+    same_accuracy_p_value,
     wilson_interval,
     write_metrics,
 )
@@ -531,3 +533,23 @@ def test_a_forgetful_cell_has_no_influence_from_afar():
     table = influence_by_distance(model, ReviewDataset([[2, 3, 4, 5, 6]]), max_distance=3)
     assert table["median"].iloc[0] == 1
     assert (table["median"].iloc[1:] < 1e-6).all()
+
+
+def test_a_gradient_that_keeps_nine_tenths_per_word_is_found_in_the_middle_of_its_curve():
+    distance = np.arange(41)
+    median = 0.9**distance
+    median[:10] = 1  # beside the last word anything may be
+    table = pd.DataFrame({"distance": distance, "median": median})
+    assert kept_per_word(table) == pytest.approx(0.9)
+
+
+def test_groups_of_one_accuracy_are_told_from_groups_of_two():
+    same = pd.DataFrame({"n": [200, 200, 200], "accuracy": [0.85, 0.86, 0.85]})
+    other = same.assign(accuracy=[0.85, 0.95, 0.85])
+    assert same_accuracy_p_value(same) > 0.9
+    assert same_accuracy_p_value(other) < 0.01
+    # By hand, with the correction of Yates: 20 and 30 right, 25 expected of each.
+    table = pd.DataFrame({"n": [40, 40], "accuracy": [0.5, 0.75]})
+    corrected = 2 * (abs(20 - 25) - 0.5) ** 2 / 25 + 2 * (abs(20 - 15) - 0.5) ** 2 / 15
+    assert same_accuracy_p_value(table) == pytest.approx(chi2.sf(corrected, 1))
+    assert same_accuracy_p_value(same.assign(accuracy=1.0)) == 1

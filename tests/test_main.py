@@ -19,6 +19,7 @@ from lstm_sentiment.__main__ import main
 from lstm_sentiment.configurations import PRETRAINED, REPORT
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.predictor import SentimentPredictor
+from lstm_sentiment.study import SEARCH_STORAGE, TRIALS
 from lstm_sentiment.text import Vocabulary
 
 
@@ -291,6 +292,17 @@ def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
     assert main(["study", "leaks", "--seeds", "3", "4"]) == 0
     assert asked == [("leaks", [3, 4])]
     assert "0.6000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "trials"), [([], TRIALS), (["--trials", "0"], 0)])
+def test_a_search_of_no_more_trials_writes_its_table_only(monkeypatch, tmp_path, arguments, trials):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        commands, "run_search", lambda *given: asked.append(given) or pd.DataFrame({"value": [1.0]})
+    )
+    assert main(["study", "search", *arguments]) == 0
+    assert asked == [(trials, SEARCH_STORAGE, 0)]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import class_balance
 from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.report import ask, explain, record_run, reserve, say, show, show_source
+from lstm_sentiment.study import STUDIES
 from lstm_sentiment.text import Vocabulary, tokenize_all
 
 ROOT = Path(__file__).parent.parent
@@ -179,43 +180,18 @@ def test_beside_the_notebook_the_project_is_found_and_nothing_is_installed(sessi
 
 
 @pytest.mark.parametrize("rerun", [False, True])
-def test_the_tables_of_the_studies_are_made_again_where_it_is_asked_for(
-    tmp_path, monkeypatch, capsys, rerun
-):
-    monkeypatch.chdir(tmp_path)
-    for old in ("notebooks/results/leaks.csv", "artifacts/search.db"):
-        Path(old).parent.mkdir(parents=True)
-        Path(old).write_text("old")
-    made = []
-
-    def run_study(name):
-        made.append(name)
-        assert not Path(f"notebooks/results/{name}.csv").exists()
-
-    def run_search():
-        made.append("search")
-        assert not Path("artifacts/search.db").exists()
-
+def test_the_studies_are_run_again_where_it_is_asked_for(rerun):
+    done = []
     cells = {
         "rerun_studies": rerun,
-        "Path": Path,
-        "run_study": run_study,
-        "run_baselines": lambda: made.append("baselines"),
-        "run_search": run_search,
+        "run_all_again": lambda: done.append("run again"),
         "clear_output": lambda: None,
-        "read_study": lambda name: pd.DataFrame({"name": ["base"]}),
-        "summarise_study": lambda table: pd.DataFrame({"seeds": [3], "outside_std": [0.01]}),
-        "np": np,
+        "study_results": lambda name: done.append(name) or name,
     }
-    exec(cell_with("def table_of"), cells)
-    for study in ("leaks", "leaks", "baselines"):
-        assert len(cells["table_of"](study, "base")) == 1
-    assert cells["table_of"]("leaks", "base", "another") is None
-    exec(cell_with("run_search()"), cells)
-    assert made == (["ablation", "leaks", "baselines", "search"] if rerun else [])
-    printed = capsys.readouterr().out
-    assert "leaks: another not here; python -m lstm_sentiment study leaks makes it" in printed
-    assert "search: not here; python -m lstm_sentiment study search makes it" in printed
+    exec(cell_with("run_all_again()"), cells)
+    assert done[0] == ("run again" if rerun else "ablation"), "tables are read after it"
+    assert {*done} - {"run again"} == {*STUDIES, "baselines"}
+    assert cells["leak_study"] == "leaks"
 
 
 def test_the_report_may_train_the_language_model(tmp_path, data_home, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -578,3 +579,31 @@ def test_read_study_keeps_the_latest_row(small_world):
     )
     rows.to_csv(study.RESULTS / "ablation.csv", index=False)
     assert read_study("ablation")["outside_accuracy"].tolist() == [0.2, 0.3]
+
+
+def test_everything_can_be_run_again_the_search_before_what_needs_it(small_world, monkeypatch):
+    done = []
+    for function in ("run_baselines", "run_search"):
+        monkeypatch.setattr(study, function, lambda function=function: done.append(function))
+    monkeypatch.setattr(study, "run_study", done.append)
+    study.RESULTS.mkdir()
+    old = [study.RESULTS / "leaks.csv", study.RESULTS / "search.csv", Path("artifacts/search.db")]
+    kept = study.RESULTS / "bench.json"
+    for path in (*old, kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("old")
+    study.run_all_again()
+    assert done == ["run_baselines", "run_search", *study.STUDIES]
+    assert not any(path.exists() for path in old)
+    assert kept.exists()
+
+
+def test_finished_trials_are_those_that_ended_each_setting_once():
+    trials = pd.DataFrame(
+        {
+            "number": range(5),
+            "state": ["COMPLETE", "RUNNING", "PRUNED", "COMPLETE", "FAIL"],
+            "params_rate": [0.1, 0.2, 0.3, 0.1, 0.4],
+        }
+    )
+    assert study.finished_trials(trials)["number"].tolist() == [0, 2]
