@@ -6,7 +6,9 @@ import argparse
 import csv
 import io
 import json
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -184,6 +186,14 @@ def seed_number(text: str) -> int:
     if not 0 <= seed < 2**32:
         raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, got {seed}")
     return seed
+
+
+def number_of_trials(text: str) -> int:
+    """For argparse."""
+    trials = int(text)
+    if trials < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {trials}")
+    return trials
 
 
 def study(options: argparse.Namespace) -> None:
@@ -409,7 +419,9 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="each trains once more (0 1 2); the search takes the first",
     )
-    command.add_argument("--trials", type=int, help=f"of the search, in all ({TRIALS})")
+    command.add_argument(
+        "--trials", type=number_of_trials, help=f"of the search, in all ({TRIALS})"
+    )
     command.add_argument(
         "--storage",
         help="URL of the database of the search, which several machines may share "
@@ -433,6 +445,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         options.run(options)
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (DataError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -443,4 +458,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())

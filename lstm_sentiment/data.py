@@ -872,6 +872,8 @@ class ReviewDataset(Dataset):
     """Token ids of n reviews with their labels; item i is `(token_ids, label, i)`.
 
     A review without tokens becomes the one index 1 (unknown), so that every length is at least 1.
+    `make_loader` makes the loader: several items at once are a padded `Batch` already, so that a
+    DataLoader must not collate them.
 
     Args:
         token_ids: n sequences of indices from 1, without padding.

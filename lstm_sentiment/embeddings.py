@@ -303,8 +303,11 @@ def load_word_vectors(
 
     Raises:
         DataError: the vectors cannot be had or are damaged; the message says what to do.
+        ValueError: `texts` is a single string.
     """
     if name == "imdb":
+        if isinstance(texts, str):
+            raise ValueError("texts is one string; it must be a list of reviews")
         texts = [] if texts is None else list(texts)
         if not texts:
             raise DataError("vectors 'imdb' are trained here: pass the reviews as `texts`")
@@ -443,7 +446,8 @@ def train_word_vectors(
     Raises:
         DataError: no word occurs `min_count` times.
     """
-    if token_lists and isinstance(token_lists[0], str):
+    token_lists = list(token_lists)
+    if any(isinstance(tokens, str) for tokens in token_lists[:1]):
         raise ValueError("token_lists must hold lists of tokens, got strings; tokenize them first")
     if min(vector_size, epochs, window, min_count) < 1:
         raise ValueError(

@@ -18,9 +18,9 @@ from __future__ import annotations
 import weakref
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from lstm_sentiment.recurrence import GATE_FACTORS, is_compiled, run_backward, run_forward
@@ -84,6 +84,7 @@ class PackedSteps(NamedTuple):
         return padded.view(-1, batch_size, channels).transpose(0, 1)[self.inverse_order]
 
 
+@torch.compiler.disable  # its steps are compiled already; the rest of a model still can be
 def fused_lstm(
     table: Tensor,
     rows: Tensor | None,
@@ -134,22 +135,21 @@ class _FusedLSTM(torch.autograd.Function):
         run_forward(
             sizes, projected, rows_read, weight_r, hidden_mask, r, k, gates, r_read, k_read, hidden
         )
-        ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask)
+        of_steps = (gates, r_read, k_read) if keep else ()
+        ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask, *of_steps)
         ctx.sizes = sizes
-        if keep:
-            ctx.kept = gates, r_read, k_read
         ctx.set_materialize_grads(False)
         return hidden, 2 * r, k / 2
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_hidden, grad_h, grad_c):
         """The steps backwards, then what all of them share.
 
         Over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da.
         """
-        table, rows, weight_r, weight_x, doubled_s, hidden_mask = ctx.saved_tensors
-        gates, r_read, k_read = ctx.kept
+        refuse_second_derivatives()
+        table, rows, weight_r, weight_x, doubled_s, hidden_mask, *of_steps = ctx.saved_tensors
+        gates, r_read, k_read = of_steps
         hidden_size = weight_r.shape[1]
         factors = table.new_tensor(GATE_FACTORS).repeat_interleave(hidden_size)[:, None]
         # A sequence that ends early waits here with its final gradient until its last step comes.
@@ -177,8 +177,17 @@ class _FusedLSTM(torch.autograd.Function):
         return d_table, None, d_weight, d_bias, dh, 2 * dk, None, None, None, None
 
 
+def refuse_second_derivatives() -> None:
+    """In a backward pass written by hand: its own gradient would be left out without a word."""
+    if torch.is_grad_enabled():
+        raise NotImplementedError(
+            "create_graph=True asks for second derivatives, which the fused layer does not have; "
+            'set backend="reference"'
+        )
+
+
 # Blocks of memory that no call uses at the moment.
-_spare_blocks: list[Tensor] = []
+_spare_blocks: list[np.ndarray] = []
 
 
 def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
@@ -194,12 +203,12 @@ def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
     size = rows * sum(columns)
     block = _spare_blocks.pop() if _spare_blocks else None
     if block is None or len(block) < size:
-        with torch.inference_mode(False):  # it may serve for training next
-            block = torch.empty(size)
-    parts = block[:size].split([rows * n for n in columns])
-    borrowed = [part.view(rows, -1) for part in parts]
-    weakref.finalize(borrowed[0], _spare_blocks.append, block).atexit = False
-    return borrowed
+        block = torch.empty(size).numpy()
+    lent = block[:size]  # lives as long as any tensor in this memory, whoever holds it
+    weakref.finalize(lent, _spare_blocks.append, block).atexit = False
+    with torch.inference_mode(False):  # it may serve for training
+        parts = torch.from_numpy(lent).split([rows * n for n in columns])
+        return [part.view(rows, -1) for part in parts]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -22,12 +22,11 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from tqdm import tqdm
 
 from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key
-from lstm_sentiment.fused import linear, weight_gradient
+from lstm_sentiment.fused import linear, refuse_second_derivatives, weight_gradient
 from lstm_sentiment.lstm import (
     LSTMLayer,
     python_number,
@@ -174,8 +173,8 @@ class _CrossEntropy(torch.autograd.Function):
         return loss / ctx.n
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, d_loss):
+        refuse_second_derivatives()
         return *(gradient * (d_loss / ctx.n) for gradient in ctx.saved_tensors), None, None
 
 

@@ -259,16 +259,26 @@ class LSTMLayer(nn.Module):
                 valid step (for the backward direction, after its first). Of a GRU or RNN they
                 are equal.
 
+        Under `torch.autocast` it computes in the dtype of its weights. Where hooks are set on a
+        cell or a gate (pruning sets some), the cells are run, whatever the backend.
+
         Raises:
             ValueError: if a shape, dtype or length does not fit; the message names the argument.
         """
+        require_tensor(x=x)
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = self._weights_dtype(x)
+            state = state and tuple(part.to(dtype) for part in state)
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.to(dtype), lengths, state, rows, need_outputs)
         batch_size, padded_length = self._check_input(x, rows)
         lengths = self._check_lengths(lengths, batch_size, padded_length).to(x.device)
         h, c = self._check_state(state, batch_size, x)
         steps = PackedSteps.from_lengths(lengths, padded_length)
         h, c = h[:, steps.order], c[:, steps.order]
         packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
-        run = _BACKENDS[self.backend] if self.cell == "lstm" else _run_reference
+        by_steps = self.cell != "lstm" or self._has_hooks()
+        run = _run_reference if by_steps else _BACKENDS[self.backend]
 
         last_h, last_c = [], []
         directions = 2 if self.bidirectional else 1
@@ -302,10 +312,17 @@ class LSTMLayer(nn.Module):
         c_n = torch.stack(last_c)[:, steps.inverse_order]
         return outputs, (h_n, c_n)
 
+    def _weights_dtype(self, x: Tensor) -> torch.dtype:
+        return next((weight.dtype for weight in self.parameters()), x.dtype)  # none: quantized
+
+    def _has_hooks(self) -> bool:
+        """Whether a cell or gate has hooks, which only run where it is called."""
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        return any(getattr(module, kind) for module in self.cells.modules() for kind in kinds)
+
     def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
         """Batch size and padded length, once the shapes are known to be right."""
-        require_tensor(x=x)
-        expected = next((weight.dtype for weight in self.parameters()), x.dtype)  # none: quantized
+        expected = self._weights_dtype(x)
         if x.dtype != expected:
             raise ValueError(f"x has dtype {x.dtype}; it must be {expected}, as the weights are")
         if rows is None:
@@ -377,11 +394,14 @@ class LSTMLayer(nn.Module):
     def from_torch(cls, lstm: nn.LSTM, backend: str = "fused") -> LSTMLayer:
         """A layer with a copy of the weights of `lstm`, whose two biases become their sum.
 
-        It is in training or evaluation mode as `lstm` is, and batch-first whatever `lstm` is.
+        It is in training or evaluation mode as `lstm` is, and batch-first whatever `lstm` is. All
+        its weights can be trained.
 
         Raises:
-            ValueError: if `lstm` projects its hidden states (`proj_size`).
+            ValueError: if `lstm` is no nn.LSTM, or projects its hidden states (`proj_size`).
         """
+        if not isinstance(lstm, nn.LSTM):
+            raise ValueError(f"lstm is a {type(lstm).__name__}; it must be a torch.nn.LSTM")
         if lstm.proj_size:
             raise ValueError(
                 f"proj_size is {lstm.proj_size}; a projected nn.LSTM has no equal here"

@@ -152,12 +152,13 @@ class SentimentLSTM(nn.Module):
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """`model` without dropout; afterwards, whatever happens in between, as it was."""
-    was_training = model.training
+    were_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in were_training:
+            module.training = True
 
 
 def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ class SentimentPredictor:
             broken = [name for name, values in weights.items() if not values.isfinite().all()]
             if broken:
                 raise ValueError(f"{', '.join(broken)} hold numbers that are NaN or infinite")
-            model.to(pick_device())
+            model.to(pick_device()).eval()
             rest = [description[name] for name in ("max_length", "keep", "temperature")]
             return cls(model, vocabulary, *rest)
         except (LookupError, TypeError, RuntimeError, ValueError) as error:

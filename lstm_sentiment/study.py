@@ -61,6 +61,7 @@ from lstm_sentiment.data import (
 )
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.evaluation import evaluate
+from lstm_sentiment.lstm import require_whole
 from lstm_sentiment.text import choose_max_length, encode_labels, tokenize_all, truncate
 from lstm_sentiment.training import (
     TrainingConfig,
@@ -419,11 +420,11 @@ def read_study(name: str) -> pd.DataFrame:
     return table.drop_duplicates(["name", "seed"], keep="last", ignore_index=True)
 
 
-def _read_results(path: Path) -> pd.DataFrame:
+def _read_results(path: Path, needed: Iterable[str] = ("name", "seed")) -> pd.DataFrame:
     try:
         text = path.read_text(encoding="utf-8")
         table = pd.read_csv(io.StringIO(text))
-        if not text.endswith("\n") or not {"name", "seed"} <= set(table):
+        if not text.endswith("\n") or not set(needed) <= set(table):
             raise ValueError("it is cut off")
         return table
     except ValueError as error:
@@ -632,8 +633,11 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
     `START`). All trials are written to a table.
 
     Raises:
-        DataError: the trials in `storage` are of another number of reviews or texts.
+        DataError: the trials in `storage` are of another number of reviews or texts, or the table
+            holds more trials than `storage` does and would lose them.
+        ValueError: `trials` is negative.
     """
+    require_whole(minimum=0, trials=trials)
     data = drawn_data()
 
     @cache
@@ -648,6 +652,13 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
     )
+    path = RESULTS / "search.csv"
+    n_written = len(_read_results(path, ["number"])) if path.exists() else 0
+    if n_written > len(study.trials):
+        raise DataError(
+            f"{path} holds {n_written} trials, {storage} {len(study.trials)}: it would lose what "
+            "another storage found; give that one as --storage, or move the table away"
+        )
     # A sampler that goes on with the same seed would propose the first trials once more.
     study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
     states = optuna.trial.TrialState
@@ -692,7 +703,7 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
         return result["validation_accuracy"]
 
     def write(study: optuna.Study, _) -> None:
-        with replacing(RESULTS / "search.csv") as part:
+        with replacing(path) as part:
             _search_table(study).to_csv(part, index=False)
 
     ended = (states.COMPLETE, states.PRUNED)

@@ -148,7 +148,7 @@ def train(
     on_epoch: Callable[[dict], None] | None = None,
     resume: bool = False,
 ) -> pd.DataFrame:
-    """Train `model` in place and leave it as it was after its best epoch.
+    """Train `model` in place and leave it as it was after its best epoch, in evaluation mode.
 
     The loss is binary cross-entropy on logits, the optimizer Adam (Kingma & Ba 2015). After each
     epoch the model, or the average of its weights, is scored on the validation set; the best epoch
@@ -236,6 +236,7 @@ def train(
         if not facts["rows"]:
             raise
     model.load_state_dict(facts["best_weights"])
+    model.eval()
     if len(facts["rows"]) < config.epochs:
         print(f"interrupted: {len(facts['rows'])} of {config.epochs} epochs are done")
     return pd.DataFrame(facts["rows"])
@@ -263,7 +264,7 @@ def _run_key(
     settings = json.dumps([asdict(config), model.options, shape])
     digest = hashlib.sha256(settings.encode())
     for weight in _weights(model).values():
-        digest.update(weight.numpy().tobytes())
+        digest.update(weight.view(-1).view(torch.uint8).numpy())  # numpy has no bfloat16
     for dataset in (training_set, validation_set):
         for array in (dataset.flat_ids, dataset.lengths, dataset.labels):
             digest.update(array.tobytes())
@@ -366,7 +367,7 @@ def predict_logits(model: SentimentLSTM, dataset: ReviewDataset) -> np.ndarray:
     with evaluating(model), torch.inference_mode():
         for batch in tqdm(loader, desc="predicting", unit="batch", delay=2, leave=False):
             batch_logits = model(batch.token_ids.to(device), batch.lengths)
-            logits[batch.rows.numpy()] = batch_logits.cpu().numpy()
+            logits[batch.rows.numpy()] = batch_logits.float().cpu().numpy()
     return logits
 
 
@@ -413,8 +414,11 @@ def save_weights(
     """Write the weights of `model` as safetensors, whole or not at all.
 
     Raises:
+        ValueError: the model is quantized.
         OSError: they cannot be written; what was at `path` is still there.
     """
+    if not all(isinstance(value, torch.Tensor) for value in model.state_dict().values()):
+        raise ValueError("a quantized model cannot be saved; save the one that it was made from")
     with replacing(Path(path)) as part:
         try:
             save_file(_weights(model), part, metadata)

@@ -561,3 +561,13 @@ def test_nearest_words_come_in_their_order_and_from_the_frequent_ones():
     )
     table = nearest_words({"sky": space}, ["sun"], n=2, among=3)
     assert table["sun", "sky"].tolist() == ["moon (0.71)", "star (0.00)"]
+
+
+def test_one_string_in_place_of_reviews_is_refused():
+    with pytest.raises(ValueError, match="texts is one string"):
+        load_word_vectors("imdb", texts="a good film " * 100)
+
+
+def test_token_lists_may_be_any_sequence(token_lists):
+    vectors = train_word_vectors(pd.Series(token_lists), vector_size=4, epochs=1, cache=False)
+    assert vectors.vector_size == 4

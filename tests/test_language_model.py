@@ -269,3 +269,10 @@ def test_evaluation_computes_no_gradients(monkeypatch):
 
     monkeypatch.setattr(language_model, "weight_gradient", fail)
     assert perplexity(fresh_model(), text_pieces(TEXTS[:1], VOCABULARY)) > 1
+
+
+def test_second_derivatives_of_the_cross_entropy_are_refused():
+    x = torch.randn(4, 3, requires_grad=True)
+    loss = cross_entropy(x, torch.randn(5, 3), torch.zeros(5), torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(NotImplementedError, match="second derivatives"):
+        torch.autograd.grad(loss, x, create_graph=True)

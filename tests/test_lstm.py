@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
-from lstm_sentiment import recurrence
+from lstm_sentiment import fused, recurrence
 from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell
 
 BACKENDS = ["reference", "fused"]
@@ -266,8 +268,8 @@ def check_that_fused_equals_reference(case, recurrent_dropout):
         loss_of(outputs, state).backward()
         gradients = [parameter.grad for parameter in layer.parameters()]
         results[backend] = [outputs, *state, x_used.grad, *gradients]
-    for fused, reference in zip(results["fused"], results["reference"], strict=True):
-        torch.testing.assert_close(fused, reference, rtol=1e-5, atol=TOLERANCE[case["dtype"]])
+    for found, expected in zip(results["fused"], results["reference"], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=TOLERANCE[case["dtype"]])
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -288,9 +290,9 @@ def test_batches_of_any_size_one_after_another(compiled, monkeypatch):
                 layer(torch.randn(batch_size, longest, 20))
             loss_of(outputs, state).backward()
             gradients[layer.backend] = [parameter.grad for parameter in layer.parameters()]
-        for fused, reference in zip(gradients["fused"], gradients["reference"], strict=True):
-            scale = reference.abs().max().item()
-            torch.testing.assert_close(fused, reference, rtol=0, atol=1e-5 * scale)
+        for found, expected in zip(gradients["fused"], gradients["reference"], strict=True):
+            scale = expected.abs().max().item()
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
 
 
 def test_two_graphs_at_once_and_one_used_twice_keep_their_numbers():
@@ -560,3 +562,121 @@ def test_the_mode_goes_to_nn_lstm_and_back(training):
     trusted = layer.to_torch()
     assert trusted.training == training
     assert LSTMLayer.from_torch(trusted).training == training
+
+
+def test_second_derivatives_are_those_of_nn_lstm_or_refused():
+    torch.manual_seed(0)
+    trusted = nn.LSTM(3, 4, batch_first=True).double()
+
+    def penalised(layer):
+        x = torch.linspace(-1, 1, 30, dtype=torch.float64).view(2, 5, 3).requires_grad_()
+        outputs = layer(x)[0].sum()
+        (gradient,) = torch.autograd.grad(outputs, x, create_graph=True)
+        (outputs + gradient.square().sum()).backward()
+        return x.grad
+
+    expected = penalised(trusted)
+    found = penalised(LSTMLayer.from_torch(trusted, backend="reference"))
+    assert torch.allclose(found, expected)
+    with pytest.raises(NotImplementedError, match=r'second derivatives.*backend="reference"'):
+        penalised(LSTMLayer.from_torch(trusted))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_compiled_model_computes_the_same(backend):
+    torch.manual_seed(0)
+    layer = LSTMLayer(3, 4, backend=backend)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 2])
+    expected = layer(x, lengths)[0]
+    compiled = torch.compile(layer, backend="eager")(x, lengths)[0]
+    assert torch.allclose(compiled, expected, atol=1e-6)
+    compiled.sum().backward()
+    assert layer.cells[0].forget_gate.weight.grad.abs().sum() > 0
+
+
+def gradients_of(layer, run):
+    layer.zero_grad()
+    run().sum().backward()
+    return [parameter.grad.clone() for parameter in layer.parameters()]
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(use_reentrant):
+    torch.manual_seed(0)
+    layers = nn.ModuleList([LSTMLayer(6, 6) for _ in range(3)])
+    x = torch.randn(8, 40, 6, requires_grad=True)
+
+    def run(checkpointed):
+        outputs = x
+        for layer in layers:
+            forward = lambda inputs, layer=layer: layer(inputs)[0]  # noqa: E731
+            outputs = (
+                checkpoint(forward, outputs, use_reentrant=use_reentrant)
+                if checkpointed
+                else forward(outputs)
+            )
+        return outputs
+
+    expected = gradients_of(layers, lambda: run(False))
+    for _ in range(3):  # memory is handed on from one to the next
+        found = gradients_of(layers, lambda: run(True))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_memory_is_given_back_after_the_backward_pass_though_the_loss_is_kept(monkeypatch):
+    blocks = []
+    monkeypatch.setattr(fused, "_spare_blocks", blocks)
+    monkeypatch.setattr(fused, "is_compiled", lambda tensor: True)
+    layer = LSTMLayer(3, 4)
+    losses = []
+    for _ in range(5):
+        loss = layer(torch.randn(2, 5, 3))[0].sum()
+        loss.backward()
+        losses.append(loss)
+    assert len(blocks) == 2, "one for the forward pass, one for the backward pass, used again"
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_under_autocast_it_computes_in_the_dtype_of_its_weights(backend, compiled, monkeypatch):
+    torch.manual_seed(0)
+    if not compiled:  # as on a GPU
+        monkeypatch.setattr(fused, "_has_onednn", lambda tensor: False)
+        monkeypatch.setattr(recurrence, "is_compiled", lambda tensor: False)
+        monkeypatch.setattr(fused, "is_compiled", lambda tensor: False)
+    layer, before = LSTMLayer(3, 4, backend=backend), nn.Linear(3, 3)
+    x, state = torch.randn(2, 5, 3), (torch.randn(1, 2, 4), torch.randn(1, 2, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, (h, _) = layer(x, state=state)
+        after_linear, _ = layer(before(x), state=tuple(part.bfloat16() for part in state))
+    expected, (h_expected, _) = layer(x, state=state)
+    assert torch.equal(found, expected)
+    assert torch.equal(h, h_expected)
+    assert after_linear.dtype == torch.float32
+    after_linear.sum().backward()
+    assert before.weight.grad.isfinite().all()
+
+
+def test_hooks_on_cells_and_gates_run_with_either_backend():
+    torch.manual_seed(0)
+    layer = LSTMLayer(3, 4)
+    calls = []
+    handle = layer.cells[0].register_forward_hook(lambda *_: calls.append("cell"))
+    layer(torch.randn(2, 5, 3))
+    assert len(calls) == 5
+    handle.remove()
+    layer(torch.randn(2, 5, 3))
+    assert len(calls) == 5
+    gate = layer.cells[0].forget_gate
+    prune.random_unstructured(gate, "weight", 0.5)
+    x = torch.randn(2, 5, 3)
+    for _ in range(2):
+        layer(x)[0].sum().backward()
+    assert (gate.weight_orig.grad[gate.weight_mask == 0] == 0).all()
+    assert (gate.weight_orig.grad[gate.weight_mask == 1] != 0).all()
+
+
+@pytest.mark.parametrize("other", [nn.RNN(3, 4), nn.GRU(3, 4), LSTMLayer(3, 4)])
+def test_only_an_nn_lstm_is_taken_over(other):
+    with pytest.raises(ValueError, match=rf"lstm is a {type(other).__name__}; it must be a"):
+        LSTMLayer.from_torch(other)

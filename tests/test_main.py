@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -303,6 +305,30 @@ def test_a_search_of_no_more_trials_writes_its_table_only(monkeypatch, tmp_path,
     )
     assert main(["study", "search", *arguments]) == 0
     assert asked == [(trials, SEARCH_STORAGE, 0)]
+
+
+def test_a_negative_number_of_trials_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "search", "--trials", "-3"])
+    assert "must be 0 or more, got -3" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    code = """
+import sys
+from lstm_sentiment import __main__ as commands
+def predict(options):
+    "As many lines as no pipe holds."
+    print("text,sentiment,probability" * 100_000, flush=True)
+commands.predict_command = predict
+sys.exit(commands.main(["predict", "a film"]))
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(

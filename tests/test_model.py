@@ -196,3 +196,12 @@ def test_dropout_acts_between_layers(embedding_matrix, batch):
     assert not torch.equal(model(*batch), model(*batch))
     model.eval()
     assert torch.equal(model(*batch), model(*batch))
+
+
+def test_what_was_in_evaluation_before_stays_so(embedding_matrix, batch):
+    model = SentimentLSTM(embedding_matrix, 3, dropout=0.5)
+    model.lstm.eval()
+    model.predict_proba(*batch[:2])
+    assert model.training
+    assert model.output.training
+    assert not model.lstm.training

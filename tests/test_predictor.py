@@ -298,3 +298,9 @@ def test_a_model_with_numbers_of_numpy_is_saved(tmp_path):
     vocabulary = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
     SentimentPredictor(model, vocabulary, max_length=9, keep="head").save(tmp_path)
     assert SentimentPredictor.load(tmp_path).model.options == model.options
+
+
+def test_a_loaded_model_has_no_dropout(predictor, tmp_path):
+    predictor.save(tmp_path)
+    loaded = SentimentPredictor.load(tmp_path)
+    assert not any(module.training for module in loaded.model.modules())

@@ -325,9 +325,11 @@ def test_two_searches_share_a_storage(small_world, monkeypatch):
     table = run_search(6, storage, seed=1)
     assert len(table) == 6
     assert table["params_learning_rate"].nunique() == 6
+    (study.RESULTS / "search.csv").unlink()
     alone = run_search(3, f"sqlite:///{small_world / 'alone.db'}", seed=0)
     first_settings = table.filter(like="params_").head(2)
     assert alone.filter(like="params_").head(2).equals(first_settings), "the seed decides"
+    (study.RESULTS / "search.csv").unlink()
     other = run_search(3, f"sqlite:///{small_world / 'other.db'}", seed=1).filter(like="params_")
     assert not other.iloc[1].equals(first_settings.iloc[1]), "the seed decides"
 
@@ -607,3 +609,14 @@ def test_finished_trials_are_those_that_ended_each_setting_once():
         }
     )
     assert study.finished_trials(trials)["number"].tolist() == [0, 2]
+
+
+def test_a_search_does_not_replace_trials_that_its_storage_does_not_know(small_world):
+    study.RESULTS.mkdir()
+    path = study.RESULTS / "search.csv"
+    path.write_text("number,value,state\n0,0.8,COMPLETE\n")
+    with pytest.raises(DataError, match=r"holds 1 trials, .*search\.db 0: it would lose"):
+        run_search(0)
+    assert "0.8" in path.read_text()
+    with pytest.raises(ValueError, match="trials is -3"):
+        run_search(-3)

@@ -9,6 +9,7 @@ import torch
 
 from lstm_sentiment.data import DataError, ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.streaming import quantized
 from lstm_sentiment.training import (
     TrainingConfig,
     make_optimizer,
@@ -364,3 +365,24 @@ def test_frozen_word_vectors_cannot_be_moved(datasets, tmp_path):
     config = TrainingConfig(epochs=1, adversarial_norm=1.0)
     with pytest.raises(ValueError, match="frozen"):
         train(fresh_model(freeze_embedding=True), *datasets, config, tmp_path / "best", CPU)
+
+
+def test_a_trained_model_is_left_without_dropout(datasets, tmp_path):
+    model = fresh_model(dropout=0.5)
+    train(model, *datasets, TrainingConfig(epochs=1), tmp_path / "checkpoint")
+    assert not any(module.training for module in model.modules())
+
+
+def test_bfloat16_weights_can_be_trained_and_asked(datasets, tmp_path):
+    model = fresh_model().bfloat16()
+    history = train(model, *datasets, TrainingConfig(epochs=1), tmp_path / "checkpoint")
+    assert np.isfinite(history["validation_loss"]).all()
+    logits = predict_logits(model, datasets[1])
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_a_quantized_model_is_not_saved(datasets, tmp_path):
+    with pytest.raises(ValueError, match="quantized model cannot be saved"):
+        save_weights(quantized(fresh_model()), tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
