@@ -232,7 +232,7 @@ def cosine_bars(table: pd.DataFrame) -> Figure:
         ["rank", "cosine_similarity"], ascending=[True, False]
     )
     names = table["word_a"] + " / " + table["word_b"]
-    figure, axes = _new_figure(1.3 + 0.21 * len(table))
+    figure, axes = _new_figure(1.3 + 0.17 * len(table))
     positions = np.arange(len(table)) + 0.6 * table["rank"].to_numpy()  # a gap between relations
     hatches = ("", "///", "...", "xxx")
     for place, (relation, mean) in enumerate(means.items()):
@@ -241,7 +241,8 @@ def cosine_bars(table: pd.DataFrame) -> Figure:
             positions[rows], table["cosine_similarity"][rows], color=SERIES_LOOKS[place][0],
             hatch=hatches[place], label=f"{relation} (mean {mean:.2f})",
         )  # fmt: skip
-    axes.set(yticks=positions, yticklabels=names, xlabel="cosine similarity (1 = same direction)")
+    axes.set_yticks(positions, names, fontsize=8)
+    axes.set_xlabel("cosine similarity (1 = same direction)")
     axes.invert_yaxis()
     axes.axvline(0, color="black", lw=0.8)
     axes.grid(visible=False, axis="y")
