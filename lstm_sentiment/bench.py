@@ -154,7 +154,7 @@ def compare_speed(
 
 
 def reading_time(
-    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int], rounds: int = 9
+    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int], rounds: int = 25
 ) -> pd.DataFrame:
     """Time to judge the first words of one text at once, against their number.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,19 +22,29 @@ from lstm_sentiment.study import RESULTS
 
 
 def say(text: str) -> None:
-    """Show `text` as Markdown; its numbers come from the run, so they cannot go stale."""
+    """Show `text` as Markdown, paragraphs, list items and table rows on one line each.
+
+    Its numbers come from the run, so they cannot go stale.
+    """
+    text = _unwrapped(text)
     if get_ipython() is None:
         print(text)
     else:
         display(Markdown(text))
 
 
+def _unwrapped(text: str) -> str:
+    """To Markdown indented lines are code, and a line that begins with a number may be a list."""
+    flush_left = "\n".join(line.strip() for line in text.strip().splitlines())
+    return re.sub(r"(?<!\n)\n(?!\n|- |\|)", " ", flush_left)
+
+
 def reserve() -> Callable[[str], None]:
     """Keep a place for a text that is known only later; what is returned puts it there."""
     if get_ipython() is None:
-        return print
+        return say
     place = display(Markdown("*The run writes this at its end.*"), display_id=True)
-    return lambda text: place.update(Markdown(text))
+    return lambda text: place.update(Markdown(_unwrapped(text)))
 
 
 def show(figure: Figure, name: str) -> None:

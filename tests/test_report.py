@@ -229,11 +229,18 @@ def test_the_report_may_train_the_language_model(tmp_path, data_home, monkeypatc
 
 def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    say("**78%** of all")
+    say("""
+        **78%** of all
+        2. are
+
+        - one
+        item
+        - another
+    """)
     show(class_balance(pd.DataFrame({"sentiment": ["positive", "negative"]})), "balance")
     show_source(SentimentPredictor)
     printed = capsys.readouterr().out
-    assert printed.startswith("**78%** of all\n")
+    assert printed.startswith("**78%** of all 2. are\n\n- one item\n- another\n")
     assert f"figure: {Path('artifacts/figures/balance.png')}" in printed
     assert "class SentimentPredictor:" in printed
     assert (tmp_path / "artifacts" / "figures" / "balance.png").is_file()
@@ -242,8 +249,8 @@ def test_outside_a_notebook_everything_is_printed(tmp_path, monkeypatch, capsys)
 def test_a_text_for_a_reserved_place_is_printed_where_there_are_no_places(capsys):
     put = reserve()
     assert capsys.readouterr().out == ""
-    put("**78%** of all")
-    assert capsys.readouterr().out == "**78%** of all\n"
+    put("**78%** of all,\n\n    - indented")
+    assert capsys.readouterr().out == "**78%** of all,\n\n- indented\n"
 
 
 @pytest.fixture
