@@ -42,6 +42,7 @@ from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import (
     TrainingConfig,
+    one_cycle,
     pick_device,
     predict_logits,
     predict_proba,
@@ -58,7 +59,6 @@ from lstm_sentiment.language_model import (
 )
 from lstm_sentiment.evaluation import (
     Accuracy,
-    Difference,
     accuracy_by_length,
     accuracy_by_negation,
     audit,
@@ -87,9 +87,9 @@ from lstm_sentiment.bench import (
     compare_speed,
     largest_disagreement,
     reading_time,
-    rereading,
+    reread,
     running_average,
-    streaming,
+    streamed,
     time_by_operation,
     word_latency,
 )
@@ -102,6 +102,10 @@ from lstm_sentiment.configurations import (
     prepare,
 )
 from lstm_sentiment.study import (
+    ABLATION,
+    FROM_LANGUAGE_MODEL,
+    FULL_LENGTH,
+    LEAKS,
     finished_trials,
     read_study,
     run_all_again,
@@ -110,7 +114,7 @@ from lstm_sentiment.study import (
     run_study,
     summarise_study,
 )
-from lstm_sentiment.results import StudyResults, study_results
+from lstm_sentiment.results import study_results
 from lstm_sentiment.streaming import WordStream, quantized, weight_bytes, word_by_word
 from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
@@ -118,13 +122,16 @@ from lstm_sentiment.predictor import SentimentPredictor, write_submission
 __version__ = "0.1.0"
 
 __all__ = [
+    "ABLATION",
+    "FROM_LANGUAGE_MODEL",
+    "FULL_LENGTH",
+    "LEAKS",
     "PRESETS",
     "PRETRAINED",
     "REPORT",
     "Accuracy",
     "Configuration",
     "DataError",
-    "Difference",
     "GRUCell",
     "LSTMCell",
     "LSTMLayer",
@@ -134,7 +141,6 @@ __all__ = [
     "ReviewDataset",
     "SentimentLSTM",
     "SentimentPredictor",
-    "StudyResults",
     "TrainingConfig",
     "Vocabulary",
     "WordStream",
@@ -176,6 +182,7 @@ __all__ = [
     "misclassified",
     "nb_weighted_bigrams",
     "nearest_words",
+    "one_cycle",
     "perplexity",
     "pick_device",
     "points",
@@ -190,7 +197,7 @@ __all__ = [
     "reading_time",
     "reliability_curve",
     "remembered_first_word",
-    "rereading",
+    "reread",
     "run_all_again",
     "run_baselines",
     "run_search",
@@ -203,7 +210,7 @@ __all__ = [
     "shuffled",
     "split_reviews",
     "start_from",
-    "streaming",
+    "streamed",
     "study_results",
     "summarise_study",
     "tfidf_logistic_regression",

@@ -179,7 +179,7 @@ def reading_time(
 Reader = Callable[[str], object]  # is given further words, answers with the verdict on all so far
 
 
-def streaming(predictor: SentimentPredictor) -> Callable[[str], Reader]:
+def streamed(predictor: SentimentPredictor) -> Callable[[str], Reader]:
     """For `word_latency`: the state after the words before is kept."""
 
     def begin(text: str) -> Reader:
@@ -190,7 +190,7 @@ def streaming(predictor: SentimentPredictor) -> Callable[[str], Reader]:
     return begin
 
 
-def rereading(judge: Reader) -> Callable[[str], Reader]:
+def reread(judge: Reader) -> Callable[[str], Reader]:
     """For `word_latency`: the whole text so far is given to `judge` after each word."""
     return lambda text: lambda word: judge(f"{text} {word}")
 

@@ -137,52 +137,57 @@ class _FusedLSTM(torch.autograd.Function):
         )
         of_steps = (gates, r_read, k_read) if keep else ()
         ctx.save_for_backward(table, rows, weight_r, weight_x, doubled_s, hidden_mask, *of_steps)
-        ctx.sizes = sizes
+        ctx.sizes, ctx.device_type = sizes, table.device.type
         ctx.set_materialize_grads(False)
         return hidden, 2 * r, k / 2
 
     @staticmethod
     def backward(ctx, grad_hidden, grad_h, grad_c):
-        """The steps backwards, then what all of them share.
-
-        Over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da.
-        """
-        refuse_second_derivatives()
-        table, rows, weight_r, weight_x, doubled_s, hidden_mask, *of_steps = ctx.saved_tensors
-        gates, r_read, k_read = of_steps
-        hidden_size = weight_r.shape[1]
-        factors = table.new_tensor(GATE_FACTORS).repeat_interleave(hidden_size)[:, None]
-        # A sequence that ends early waits here with its final gradient until its last step comes.
-        dh, dk = (table.new_zeros(ctx.sizes[0], hidden_size) for _ in range(2))
-        if grad_h is not None:
-            dh.copy_(grad_h)
-        if grad_c is not None:
-            dk.copy_(grad_c / 2)
-        if grad_hidden is not None:
-            grad_hidden = grad_hidden.contiguous()
-        weight_back = (weight_r * (factors / 2)).t().contiguous()
-        (da,) = _borrow(table, len(gates), [4 * hidden_size])
-        run_backward(ctx.sizes, gates, k_read, weight_back, hidden_mask, grad_hidden, dh, dk, da)
-        d_projected = da
-        if rows is not None:  # the occurrences of a word add up
-            d_projected = da.new_zeros(len(table), 4 * hidden_size).index_add_(0, rows, da)
-
-        d_table = None
-        if ctx.needs_input_grad[0]:
-            d_table = linear(d_projected, (weight_x * factors).t().contiguous())
-        d_weight_r, d_weight_x = weight_gradient(da, r_read), weight_gradient(d_projected, table)
-        factors *= doubled_s[:, None]
-        d_weight = torch.cat([2 * d_weight_r, d_weight_x], dim=1) * factors
-        d_bias = d_projected.sum(0) * factors[:, 0]
-        return d_table, None, d_weight, d_bias, dh, 2 * dk, None, None, None, None
+        refuse_second_derivatives('set backend="reference"')
+        with torch.autocast(ctx.device_type, enabled=False):
+            return _gradients(ctx, grad_hidden, grad_h, grad_c)
 
 
-def refuse_second_derivatives() -> None:
+def _gradients(ctx, grad_hidden, grad_h, grad_c) -> tuple[Tensor | None, ...]:
+    """The steps backwards, then what all of them share.
+
+    Over all steps dW_h = sum of da h^T, dW_x = sum of da x^T, db = sum of da.
+    """
+    table, rows, weight_r, weight_x, doubled_s, hidden_mask, *of_steps = ctx.saved_tensors
+    gates, r_read, k_read = of_steps
+    hidden_size = weight_r.shape[1]
+    factors = table.new_tensor(GATE_FACTORS).repeat_interleave(hidden_size)[:, None]
+    # A sequence that ends early waits here with its final gradient until its last step comes.
+    dh, dk = (table.new_zeros(ctx.sizes[0], hidden_size) for _ in range(2))
+    if grad_h is not None:
+        dh.copy_(grad_h)
+    if grad_c is not None:
+        dk.copy_(grad_c / 2)
+    if grad_hidden is not None:
+        grad_hidden = grad_hidden.contiguous()
+    weight_back = (weight_r * (factors / 2)).t().contiguous()
+    (da,) = _borrow(table, len(gates), [4 * hidden_size])
+    run_backward(ctx.sizes, gates, k_read, weight_back, hidden_mask, grad_hidden, dh, dk, da)
+    d_projected = da
+    if rows is not None:  # the occurrences of a word add up
+        d_projected = da.new_zeros(len(table), 4 * hidden_size).index_add_(0, rows, da)
+
+    d_table = None
+    if ctx.needs_input_grad[0]:
+        d_table = linear(d_projected, (weight_x * factors).t().contiguous())
+    d_weight_r, d_weight_x = weight_gradient(da, r_read), weight_gradient(d_projected, table)
+    factors *= doubled_s[:, None]
+    d_weight = torch.cat([2 * d_weight_r, d_weight_x], dim=1) * factors
+    d_bias = d_projected.sum(0) * factors[:, 0]
+    return d_table, None, d_weight, d_bias, dh, 2 * dk, None, None, None, None
+
+
+def refuse_second_derivatives(instead: str) -> None:
     """In a backward pass written by hand: its own gradient would be left out without a word."""
     if torch.is_grad_enabled():
         raise NotImplementedError(
-            "create_graph=True asks for second derivatives, which the fused layer does not have; "
-            'set backend="reference"'
+            "create_graph=True asks for second derivatives, which a backward pass written by hand "
+            f"does not have; {instead}"
         )
 
 
@@ -201,9 +206,12 @@ def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
     if not is_compiled(like):
         return [like.new_empty(rows, n) for n in columns]
     size = rows * sum(columns)
-    block = _spare_blocks.pop() if _spare_blocks else None
-    if block is None or len(block) < size:
-        block = torch.empty(size).numpy()
+    try:
+        block = _spare_blocks.pop()
+    except IndexError:
+        block = np.empty(0, np.float32)
+    if len(block) < size:
+        block = torch.empty(size, dtype=torch.float32, device="cpu").numpy()
     lent = block[:size]  # lives as long as any tensor in this memory, whoever holds it
     weakref.finalize(lent, _spare_blocks.append, block).atexit = False
     with torch.inference_mode(False):  # it may serve for training

@@ -268,7 +268,9 @@ class LSTMLayer(nn.Module):
         require_tensor(x=x)
         if torch.is_autocast_enabled(x.device.type):
             dtype = self._weights_dtype(x)
-            state = state and tuple(part.to(dtype) for part in state)
+            if state is not None:
+                _check_pair(state)
+                state = tuple(part.to(dtype) for part in state)
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.to(dtype), lengths, state, rows, need_outputs)
         batch_size, padded_length = self._check_input(x, rows)

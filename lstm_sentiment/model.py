@@ -152,13 +152,13 @@ class SentimentLSTM(nn.Module):
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """`model` without dropout; afterwards, whatever happens in between, as it was."""
-    were_training = [module for module in model.modules() if module.training]
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for module in were_training:
-            module.training = True
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:

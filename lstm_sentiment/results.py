@@ -88,23 +88,31 @@ class StudyResults:
         return pd.DataFrame(columns).rename_axis(None)
 
 
-def study_results(name: str) -> StudyResults:
-    """The results of a study; where it has no table, it is printed how to make it.
+def study_results(name: str, *needed: str) -> StudyResults:
+    """The results of a study; false where a table or one of the rows `needed` is missing.
 
-    The deviation between seeds is the one of the study `ablation`, pooled over its settings: the
-    others have too few seeds to estimate one of their own. Baselines know no chance.
+    What is missing is printed, with the command that makes it. The deviation between seeds is the
+    one of the study `ablation`, pooled over its settings: the others have too few seeds to
+    estimate one of their own. Baselines know no chance.
 
     Raises:
         DataError: a table is damaged, or mixes trainings on different data.
     """
-    try:
-        table = read_study(name)
-        between_seeds = {} if name == "baselines" else seed_deviations(read_study("ablation"))
-    except FileNotFoundError as error:
-        missing = error.filename
-        print(f"{missing} is not here; python -m lstm_sentiment study {name} makes the table")
+    tables = {}
+    for study in dict.fromkeys([name] if name == "baselines" else [name, "ablation"]):
+        try:
+            tables[study] = read_study(study)
+        except FileNotFoundError as error:
+            missing = error.filename
+        else:
+            absent = set(needed) - set(tables[study]["name"]) if study == name else ()
+            if not absent:
+                continue
+            missing = f"{', '.join(sorted(absent))} of the study {study}"
+        print(f"not here: {missing}; python -m lstm_sentiment study {study} makes it")
         return StudyResults(name, None)
-    return StudyResults(name, table, between_seeds)
+    deviations = seed_deviations(tables["ablation"]) if "ablation" in tables else {}
+    return StudyResults(name, tables[name], deviations)
 
 
 def seed_deviations(table: pd.DataFrame) -> dict[str, float]:

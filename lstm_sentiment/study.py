@@ -395,7 +395,7 @@ def run_study(name: str, seeds: Iterable[int] = SEEDS) -> pd.DataFrame:
 
 
 def run_all_again() -> None:
-    """Delete all tables and run every study again. That takes days; `study NAME` runs one."""
+    """Run every study again, from empty tables. That takes days; `study NAME` runs one."""
     for name in ("search", *STUDIES):
         (RESULTS / f"{name}.csv").unlink(missing_ok=True)
     Path("artifacts/search.db").unlink(missing_ok=True)

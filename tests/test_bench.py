@@ -24,9 +24,9 @@ from lstm_sentiment.bench import (
     in_own_process,
     largest_disagreement,
     reading_time,
-    rereading,
+    reread,
     running_average,
-    streaming,
+    streamed,
     time_by_operation,
     word_latency,
 )
@@ -252,7 +252,7 @@ def test_each_reader_is_given_what_came_before_and_then_word_after_word():
         heard["stream"].append(text)
         return heard["stream"].append
 
-    readers = {"stream": begin, "again": rereading(heard["again"].append)}
+    readers = {"stream": begin, "again": reread(heard["again"].append)}
     table = word_latency(readers, ["a", "b", "c", "d"], [1, 2], turns=2)
     assert heard["stream"] == ["a", "b", "c", "a b", "c", "d"]
     assert heard["again"] == ["a b", "a c", "a b c", "a b d"]
@@ -265,7 +265,7 @@ def test_what_a_latency_is_measured_of_gives_the_verdict_on_the_whole_text():
     words = ["<pad>", "<unk>", "good", "bad", "film", "plot", "long", "short", "dull"]
     model, vocabulary = small_model(), Vocabulary(words, [0] + [1] * 8)
     predictor = SentimentPredictor(model, vocabulary, max_length=20, keep="head")
-    read = streaming(predictor)("a good film")
+    read = streamed(predictor)("a good film")
     assert read("long") == pytest.approx(predictor.predict_proba(["a good film long"])[0], abs=1e-6)
 
     vectors = as_keyed_vectors(words[2:], np.random.default_rng(0).normal(size=(7, 5)))

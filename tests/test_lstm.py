@@ -655,6 +655,26 @@ def test_under_autocast_it_computes_in_the_dtype_of_its_weights(backend, compile
     assert after_linear.dtype == torch.float32
     after_linear.sum().backward()
     assert before.weight.grad.isfinite().all()
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(ValueError, match="must be the pair"),
+    ):
+        layer(x, state=(state[0],))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_backward_pass_under_autocast_loses_no_precision(compiled, monkeypatch):
+    torch.manual_seed(0)
+    if not compiled:  # as on a GPU
+        monkeypatch.setattr(fused, "_has_onednn", lambda tensor: False)
+    layer, x = LSTMLayer(3, 4), torch.randn(2, 5, 3)
+    expected = gradients_of(layer, lambda: layer(x)[0])
+    outputs = layer(x)[0].sum()
+    layer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs.backward()
+    found = [parameter.grad for parameter in layer.parameters()]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
 
 
 def test_hooks_on_cells_and_gates_run_with_either_backend():

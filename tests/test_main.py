@@ -297,7 +297,7 @@ def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "trials"), [([], TRIALS), (["--trials", "0"], 0)])
-def test_a_search_of_no_more_trials_writes_its_table_only(monkeypatch, tmp_path, arguments, trials):
+def test_as_many_trials_are_asked_for_as_were_given(monkeypatch, tmp_path, arguments, trials):
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.model import SentimentLSTM, evaluating
 
 VOCABULARY_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE = 12, 4, 3
 
@@ -201,7 +201,9 @@ def test_dropout_acts_between_layers(embedding_matrix, batch):
 def test_what_was_in_evaluation_before_stays_so(embedding_matrix, batch):
     model = SentimentLSTM(embedding_matrix, 3, dropout=0.5)
     model.lstm.eval()
-    model.predict_proba(*batch[:2])
+    with evaluating(model):
+        assert not model.training
+        model.lstm.train()
     assert model.training
     assert model.output.training
     assert not model.lstm.training

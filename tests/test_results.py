@@ -138,4 +138,16 @@ def test_studies_are_read_with_the_deviation_of_the_ablation_and_baselines_witho
     assert not absent
     assert list(absent) == []
     printed = capsys.readouterr().out
-    assert "presets.csv is not here; python -m lstm_sentiment study presets makes" in printed
+    assert "presets.csv; python -m lstm_sentiment study presets makes it" in printed
+
+    assert study_results("leaks", "honest")
+    assert not study_results("leaks", "honest", "copied")
+    printed = capsys.readouterr().out
+    assert printed == (
+        "not here: copied of the study leaks; python -m lstm_sentiment study leaks makes it\n"
+    )
+    (tmp_path / "ablation.csv").unlink()
+    assert study_results("baselines")
+    assert not study_results("leaks")
+    printed = capsys.readouterr().out
+    assert "ablation.csv; python -m lstm_sentiment study ablation makes it" in printed

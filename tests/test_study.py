@@ -500,6 +500,9 @@ def test_a_search_keeps_every_trial_and_goes_on(small_world, monkeypatch):
     assert (kept["user_attrs_seconds"] > 0).all()
     assert {"user_attrs_torch", "user_attrs_processor"} <= set(kept.columns)
     assert len(run_search(5)) == 5
+    (study.RESULTS / "search.csv").unlink()
+    assert len(run_search(0)) == 5, "no more trials, but their table"
+    assert len(pd.read_csv(study.RESULTS / "search.csv")) == 5
 
 
 def test_an_interrupted_search_goes_on(small_world, monkeypatch):
