@@ -226,23 +226,23 @@ def word_latency(
     """Time from the arrival of a word to the new verdict, against the number of words before it.
 
     Args:
-        readers: each begins with the words before; all take turns at the same further words.
+        readers: each begins with the words before; all of them, at all lengths, take turns.
         words: at least `turns` more than the longest of `lengths`.
 
     Returns:
         Milliseconds (medians over `turns` words): a row per reader, a column per length.
     """
-    columns = {}
-    for length in lengths:
-        begun = {name: begin(" ".join(words[:length])) for name, begin in readers.items()}
-        seconds = {name: [] for name in readers}
-        for word in words[length : length + turns]:
-            for name, read in begun.items():
-                start = time.perf_counter()
-                read(word)
-                seconds[name].append(time.perf_counter() - start)
-        columns[length] = {name: 1000 * statistics.median(each) for name, each in seconds.items()}
-    return pd.DataFrame(columns).rename_axis(columns="words before")
+    cases = list(itertools.product(lengths, readers))
+    begun = {(length, name): readers[name](" ".join(words[:length])) for length, name in cases}
+    seconds = {case: [] for case in cases}
+    for turn in range(turns):
+        for length, name in cases:
+            word = words[length + turn]
+            start = time.perf_counter()
+            begun[length, name](word)
+            seconds[length, name].append(time.perf_counter() - start)
+    medians = pd.Series({case: 1000 * statistics.median(each) for case, each in seconds.items()})
+    return medians.unstack(level=0).loc[list(readers)].rename_axis(columns="words before")
 
 
 def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.DataFrame:

@@ -254,8 +254,8 @@ def test_each_reader_is_given_what_came_before_and_then_word_after_word():
 
     readers = {"stream": begin, "again": reread(heard["again"].append)}
     table = word_latency(readers, ["a", "b", "c", "d"], [1, 2], turns=2)
-    assert heard["stream"] == ["a", "b", "c", "a b", "c", "d"]
-    assert heard["again"] == ["a b", "a c", "a b c", "a b d"]
+    assert heard["stream"] == ["a", "a b", "b", "c", "c", "d"]
+    assert heard["again"] == ["a b", "a b c", "a c", "a b d"]
     assert table.index.tolist() == ["stream", "again"]
     assert table.columns.tolist() == [1, 2]
     assert (table > 0).all(axis=None)
