@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import nltk
 import numpy as np
@@ -35,7 +36,6 @@ from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.model import SentimentLSTM, evaluating
-from lstm_sentiment.predictor import SentimentPredictor
 from lstm_sentiment.text import Vocabulary, tokenize, tokenize_all
 from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
 
@@ -176,70 +176,71 @@ def reading_time(
     return pd.DataFrame(rows, columns=["words", "milliseconds"])
 
 
-Reader = Callable[[str], object]  # is given further words, answers with the verdict on all so far
+class Rereader:
+    """For `word_latency`: `judge` is given the whole text again after each word."""
+
+    def __init__(self, judge: Callable[[str], object]):
+        self.judge = judge
+        self.text = ""
+
+    def read(self, words: str) -> object:
+        """What `judge` says of all words so far."""
+        self.text = f"{self.text} {words}"
+        return self.judge(self.text)
 
 
-def streamed(predictor: SentimentPredictor) -> Callable[[str], Reader]:
-    """For `word_latency`: the state after the words before is kept."""
+class RunningAverage:
+    """For `word_latency`: a fitted `averaged_word_vectors`, of which the sum of vectors is kept."""
 
-    def begin(text: str) -> Reader:
-        stream = predictor.stream()
-        stream.read(text)
-        return stream.read
+    def __init__(self, model: Pipeline, vectors: KeyedVectors):
+        _, scaler, regression = (step for _, step in model.steps)
+        self.vectors = vectors
+        self.weights = regression.coef_[0] / scaler.scale_
+        self.bias = float(regression.intercept_[0] - scaler.mean_ @ self.weights)
+        self.total, self.known = np.zeros(vectors.vector_size), 0
 
-    return begin
+    def read(self, words: str) -> float:
+        """The probability of "positive" after these words as well."""
+        for word in tokenize(words):
+            if word in self.vectors.key_to_index:
+                self.total, self.known = self.total + self.vectors[word], self.known + 1
+        return float(expit(self.weights @ self.total / max(1, self.known) + self.bias))
 
 
-def reread(judge: Reader) -> Callable[[str], Reader]:
-    """For `word_latency`: the whole text so far is given to `judge` after each word."""
-    return lambda text: lambda word: judge(f"{text} {word}")
+class Reader(Protocol):
+    """What judges a text that arrives word by word, as `ReviewStream` does."""
 
-
-def running_average(model: Pipeline, vectors: KeyedVectors) -> Callable[[str], Reader]:
-    """For `word_latency`: `averaged_word_vectors`, of which the sum of vectors is kept."""
-    _, scaler, regression = (step for _, step in model.steps)
-    weights = regression.coef_[0] / scaler.scale_
-    bias = float(regression.intercept_[0] - scaler.mean_ @ weights)
-
-    def begin(text: str) -> Reader:
-        total, known = np.zeros(vectors.vector_size), 0
-
-        def read(words: str) -> float:
-            nonlocal total, known
-            for word in tokenize(words):
-                if word in vectors.key_to_index:
-                    total, known = total + vectors[word], known + 1
-            return float(expit(weights @ total / max(1, known) + bias))
-
-        read(text)
-        return read
-
-    return begin
+    def read(self, words: str) -> object:
+        """The verdict on all words so far, these included."""
 
 
 def word_latency(
-    readers: Mapping[str, Callable[[str], Reader]],
+    readers: Mapping[str, Callable[[], Reader]],
     words: Sequence[str],
     lengths: Sequence[int],
-    turns: int = 60,
+    turns: int = 30,
 ) -> pd.DataFrame:
     """Time from the arrival of a word to the new verdict, against the number of words before it.
 
     Args:
-        readers: each begins with the words before; all of them, at all lengths, take turns.
+        readers: each call gives a new reader, which has read nothing; all readers, at all lengths,
+            take turns.
         words: at least `turns` more than the longest of `lengths`.
 
     Returns:
-        Milliseconds (medians over `turns` words): a row per reader, a column per length.
+        Milliseconds (medians over the `turns` words that follow): a row per reader, a column per
+        length.
     """
-    cases = list(itertools.product(lengths, readers))
-    begun = {(length, name): readers[name](" ".join(words[:length])) for length, name in cases}
+    cases = {}
+    for length, (name, new_reader) in itertools.product(lengths, readers.items()):
+        cases[length, name] = new_reader()
+        cases[length, name].read(" ".join(words[:length]))
     seconds = {case: [] for case in cases}
     for turn in range(turns):
-        for length, name in cases:
+        for (length, name), reader in cases.items():
             word = words[length + turn]
             start = time.perf_counter()
-            begun[length, name](word)
+            reader.read(word)
             seconds[length, name].append(time.perf_counter() - start)
     medians = pd.Series({case: 1000 * statistics.median(each) for case, each in seconds.items()})
     return medians.unstack(level=0).loc[list(readers)].rename_axis(columns="words before")

@@ -447,7 +447,7 @@ def train_word_vectors(
         DataError: no word occurs `min_count` times.
     """
     token_lists = list(token_lists)
-    if any(isinstance(tokens, str) for tokens in token_lists[:1]):
+    if token_lists and isinstance(token_lists[0], str):
         raise ValueError("token_lists must hold lists of tokens, got strings; tokenize them first")
     if min(vector_size, epochs, window, min_count) < 1:
         raise ValueError(

@@ -524,7 +524,9 @@ def _run_reference(
     """`fused_lstm` in plain view: the cell, one step at a time (arguments and results as there)."""
     h, c = state
     hidden, ended = [], []
-    for x in (table if rows is None else table[rows]).split(sizes):
+    # Not table[rows]: on several threads its gradient would add up in another order each time.
+    inputs = table if rows is None else nn.functional.embedding(rows, table)
+    for x in inputs.split(sizes):
         n = len(x)
         if n < len(h):  # the others' last step was the one before
             ended.append((h[n:], c[n:]))

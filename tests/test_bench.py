@@ -14,6 +14,8 @@ from lstm_sentiment import bench
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.baselines import averaged_word_vectors, lstm_contenders
 from lstm_sentiment.bench import (
+    Rereader,
+    RunningAverage,
     bench_compilation,
     bench_epoch,
     bench_growth,
@@ -24,17 +26,12 @@ from lstm_sentiment.bench import (
     in_own_process,
     largest_disagreement,
     reading_time,
-    reread,
-    running_average,
-    streamed,
     time_by_operation,
     word_latency,
 )
 from lstm_sentiment.data import ReviewDataset, make_loader
 from lstm_sentiment.embeddings import as_keyed_vectors
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.predictor import SentimentPredictor
-from lstm_sentiment.text import Vocabulary
 
 CONTENDERS = ["nn.LSTM, padded", "nn.LSTM, packed", "by hand, fused", "by hand, cells step by step"]
 
@@ -248,30 +245,26 @@ def test_reading_time_has_a_row_per_length_and_reads_that_many_words(monkeypatch
 def test_each_reader_is_given_what_came_before_and_then_word_after_word():
     heard = {"stream": [], "again": []}
 
-    def begin(text):
-        heard["stream"].append(text)
-        return heard["stream"].append
+    class Stream:
+        read = heard["stream"].append
 
-    readers = {"stream": begin, "again": reread(heard["again"].append)}
+    readers = {"stream": Stream, "again": lambda: Rereader(heard["again"].append)}
     table = word_latency(readers, ["a", "b", "c", "d"], [1, 2], turns=2)
     assert heard["stream"] == ["a", "a b", "b", "c", "c", "d"]
-    assert heard["again"] == ["a b", "a b c", "a c", "a b d"]
+    assert [text.split() for text in heard["again"]] == [
+        text.split() for text in ("a", "a b", "a b", "a b c", "a b c", "a b c d")
+    ]
     assert table.index.tolist() == ["stream", "again"]
     assert table.columns.tolist() == [1, 2]
     assert (table > 0).all(axis=None)
 
 
-def test_what_a_latency_is_measured_of_gives_the_verdict_on_the_whole_text():
-    words = ["<pad>", "<unk>", "good", "bad", "film", "plot", "long", "short", "dull"]
-    model, vocabulary = small_model(), Vocabulary(words, [0] + [1] * 8)
-    predictor = SentimentPredictor(model, vocabulary, max_length=20, keep="head")
-    read = streamed(predictor)("a good film")
-    assert read("long") == pytest.approx(predictor.predict_proba(["a good film long"])[0], abs=1e-6)
-
-    vectors = as_keyed_vectors(words[2:], np.random.default_rng(0).normal(size=(7, 5)))
+def test_a_running_average_gives_the_verdict_on_the_whole_text():
+    words = ["good", "bad", "film", "plot", "long", "short", "dull"]
+    vectors = as_keyed_vectors(words, np.random.default_rng(0).normal(size=(7, 5)))
     token_lists = [["good", "film"], ["bad", "film"], ["good", "plot"], ["dull", "plot"]]
     averaged = averaged_word_vectors(token_lists, [1, 0, 1, 0], vectors)
-    read = running_average(averaged, vectors)("Good, unheard-of film")
-    assert read("") == pytest.approx(averaged.predict_proba([["good", "film"]])[0, 1])
-    expected = averaged.predict_proba([["good", "film", "dull"]])[0, 1]
-    assert read("dull") == pytest.approx(expected)
+    average = RunningAverage(averaged, vectors)
+    expected = averaged.predict_proba([["good", "film"], ["good", "film", "dull"]])[:, 1]
+    assert average.read("Good, unheard-of film") == pytest.approx(expected[0])
+    assert average.read("dull") == pytest.approx(expected[1])

@@ -207,3 +207,24 @@ def test_what_was_in_evaluation_before_stays_so(embedding_matrix, batch):
     assert model.training
     assert model.output.training
     assert not model.lstm.training
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("options", [{"backend": "reference"}, {"spatial_dropout": 0.2}])
+def test_gradients_on_two_threads_are_the_same_each_time(cell, options):
+    torch.manual_seed(0)
+    matrix = torch.randn(50, 32)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, hidden_size=16, cell=cell, **options)
+    token_ids, lengths = torch.randint(1, 50, (32, 60)), torch.full((32,), 60)
+    threads, gradients = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        for _ in range(5):
+            torch.manual_seed(1)  # the same dropout
+            model.zero_grad()
+            model(token_ids, lengths).sum().backward()
+            gradients.append(model.embedding.weight.grad)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
