@@ -249,6 +249,7 @@ ABLATION = {
     "half the learning rate": BASE.but(training={"learning_rate": 1e-3}),
     "twice the learning rate": BASE.but(training={"learning_rate": 4e-3}),
     "batches of 128": BASE.but(training={"batch_size": 128}),
+    "17 epochs": BASE.but(training={"epochs": 17}),  # as many steps as `all_data` takes in 6
     "GRU": BASE.but({"cell": "gru"}),
     "plain RNN": BASE.but({"cell": "rnn"}),
 }
@@ -278,7 +279,7 @@ FROM_LANGUAGE_MODEL = {
         )
     ),
     "language model, longer adversarial steps": PRETRAINED.but(training={"adversarial_norm": 15.0}),
-    "its word vectors and vocabulary only": PRETRAINED.but(pretraining=None),
+    "no language model, the same settings": PRETRAINED.but(pretraining=None),
     "averaged weights instead of adversarial steps": AVERAGED,
     "the same, twice the learning rate": AVERAGED.but(training={"learning_rate": 6e-3}),
     "the same, LSTM at the full rate": AVERAGED.but(training={"recurrent_rate_factor": 1.0}),
