@@ -38,7 +38,7 @@ from lstm_sentiment.embeddings import (
     separation,
     train_word_vectors,
 )
-from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell
+from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell, run_cells
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import (
     TrainingConfig,
@@ -114,7 +114,13 @@ from lstm_sentiment.study import (
     summarise_study,
 )
 from lstm_sentiment.results import study_results
-from lstm_sentiment.streaming import WordStream, quantized, weight_bytes, word_by_word
+from lstm_sentiment.streaming import (
+    WordStream,
+    gate_openings,
+    quantized,
+    weight_bytes,
+    word_by_word,
+)
 from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
 from lstm_sentiment.predictor import SentimentPredictor, write_submission
 
@@ -170,6 +176,7 @@ __all__ = [
     "finished_trials",
     "first_word_task",
     "fit_temperature",
+    "gate_openings",
     "influence_by_distance",
     "kept_per_word",
     "largest_disagreement",
@@ -200,6 +207,7 @@ __all__ = [
     "remembered_first_word",
     "run_all_again",
     "run_baselines",
+    "run_cells",
     "run_search",
     "run_study",
     "same_accuracy_p_value",

@@ -280,7 +280,7 @@ class LSTMLayer(nn.Module):
         h, c = h[:, steps.order], c[:, steps.order]
         packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
         by_steps = self.cell != "lstm" or self._has_hooks()
-        run = _run_reference if by_steps else _BACKENDS[self.backend]
+        run = run_cells if by_steps else _BACKENDS[self.backend]
 
         last_h, last_c = [], []
         directions = 2 if self.bidirectional else 1
@@ -512,7 +512,7 @@ def _torch_gates(cell: LSTMCell) -> list[nn.Linear]:
     return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
 
 
-def _run_reference(
+def run_cells(
     cell: LSTMCell | GRUCell | RNNCell,
     table: Tensor,
     rows: Tensor | None,
@@ -521,7 +521,19 @@ def _run_reference(
     hidden_mask: Tensor | None,
     need_hidden: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """`fused_lstm` in plain view: the cell, one step at a time (arguments and results as there)."""
+    """The cell, one step at a time, over sequences sorted by decreasing length.
+
+    Args:
+        table: (U, D) inputs.
+        rows: (N,) the row of it that each sequence reads at each step; None: 0 to N - 1.
+        state: (h, c), each (B, H).
+        sizes: sequences still running at each of the T steps, N in all.
+        hidden_mask: (B, H) factors on the previous h (recurrent dropout), or None.
+        need_hidden: whether to return the hidden states of all steps.
+
+    Returns:
+        those hidden states (N, H) or None, and h and c (B, H) after each sequence's last step.
+    """
     h, c = state
     hidden, ended = [], []
     # Not table[rows]: on several threads its gradient would add up in another order each time.
@@ -553,4 +565,4 @@ def _run_fused(
     return fused_lstm(table, rows, weight, bias, state, sizes, hidden_mask, need_hidden)
 
 
-_BACKENDS = {"reference": _run_reference, "fused": _run_fused}
+_BACKENDS = {"reference": run_cells, "fused": _run_fused}

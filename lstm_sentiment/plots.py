@@ -185,14 +185,14 @@ def words_2d(
 
     coordinates: (n, 2); words: DataFrame of n rows with `word`, `group` ("positive", "negative" or
     "frequent") and `count`; explained: (2,), each component's share of the variance. All words are
-    marked; sentiment words, then others, frequent ones first, are named where there is room.
+    marked; sentiment words, then the most frequent others, are named where there is room.
     """
     figure, axes = _new_figure(6.6)
     _scatter_words(axes, coordinates, words)
     axes.set(**_component_labels(explained))
     _legend_below(axes)
     _title(figure, _separation(coordinates, words, explained, name))
-    _label_points(axes, coordinates, words, named=np.full(len(words), True))
+    _label_points(axes, coordinates, words, frequent=40)
     return figure
 
 
@@ -202,8 +202,7 @@ def words_3d(
 ) -> Figure:
     """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
 
-    Only sentiment words and the most frequent others are named: in three dimensions labels hide
-    more.
+    Fewer words are named: in three dimensions labels hide more.
     """
     figure = ReportFigure(6.8)
     axes = figure.add_subplot(projection="3d")
@@ -213,9 +212,7 @@ def words_3d(
     axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
     _title(figure, _separation(coordinates, words, explained, name))
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
-    others = words["count"].where(words["group"] == "frequent")
-    named = (words["group"] != "frequent") | (others.rank(ascending=False) <= 20)
-    _label_points(axes, on_page, words, named.to_numpy())
+    _label_points(axes, on_page, words, frequent=20)
     return figure
 
 
@@ -326,12 +323,12 @@ def search_trials(trials: pd.DataFrame, settings: Sequence[str]) -> Figure:
 
     trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
         `params_...` per setting. Trials that were stopped early show the accuracy they had then;
-        all that are more than ten points below the best stand at the lower edge.
+        all that are ten points or more below the best stand on the lowest line.
     """
     trials = trials.sort_values("number")
     whole = trials["state"] == "COMPLETE"
     best = trials.loc[trials.loc[whole, "value"].idxmax()]
-    lower_edge = best["value"] - 0.1
+    lower_edge = np.floor(100 * best["value"] - 10) / 100
     shown = trials["value"].clip(lower=lower_edge)
     names = ["number", *(f"params_{name}" for name in settings)]
     columns = 4
@@ -355,14 +352,17 @@ def search_trials(trials: pd.DataFrame, settings: Sequence[str]) -> Figure:
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_ylim(lower_edge - 0.005, best["value"] + 0.01)
+        axes.set_yticks(lower_edge + np.array([0, 0.05, 0.1]))
+        axes.yaxis.set_major_formatter(
+            lambda value, _: f"{'≤ ' if value < lower_edge + 0.01 else ''}{value:.0%}"
+        )
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     first = trials["value"].iloc[0]
     _title(
         figure,
         f"The best of {len(trials)} trials gets {best['value']:.2%} of validation reviews right, "
-        f"the first {first:.2%}; {(~whole).sum()} were stopped early; what is below "
-        f"{lower_edge:.0%} is drawn there",
+        f"the first {first:.2%}; {(~whole).sum()} were stopped early",
     )
     return figure
 
@@ -454,15 +454,15 @@ def systems_figure(
     rows = np.arange(len(systems))
     for number, (what, accuracies) in enumerate(ours.items()):
         color, marker = SERIES_LOOKS[number]
-        shift = 0.24 * (number - (len(ours) - 1) / 2)
+        shift = 0.24 * (number - len(ours) / 2)
         values = np.array([accuracies[name].value for name in systems])
         low, high = np.array([accuracies[name].interval for name in systems]).T
         errors = [values - low, high - values]
         looks = {"fmt": marker, "color": color, "capsize": 3, "ms": 5, "label": f"here, {what}"}
         axes.errorbar(values, rows + shift, xerr=errors, **looks)
     axes.plot(
-        [printed.get(name, np.nan) for name in systems], rows, "x", color="black", ms=8, mew=2,
-        label="printed by its author",
+        [printed.get(name, np.nan) for name in systems], rows + 0.12 * len(ours), "x",
+        color="black", ms=7, mew=2, label="printed by its author",
     )  # fmt: skip
     axes.set_yticks(rows, systems)
     axes.invert_yaxis()
@@ -572,16 +572,18 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
             looks |= {"markevery": (number * gap // 4, gap), "markersize": 5}
             axes.plot(table["distance"], table["median"], label=network, **looks)
         axes.set_yscale("log")
-        axes.set(xlabel=f"words before the last one, {name}")
+        axes.set_title(name, fontsize=10)
+        axes.set(xlabel="words before the last one")
     all_axes[0].set_ylabel("gradient, last word's = 1")
     figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    last_panel, tables = list(panels.items())[-1]
+    first_panel, tables = next(iter(panels.items()))
     ends = pd.Series({network: table["median"].iloc[-1] for network, table in tables.items()})
     distance = next(iter(tables.values()))["distance"].iloc[-1]
     _title(
         figure,
-        f"{distance:.0f} words before the end, {last_panel}, a gradient has {ends.min():.0e} "
-        f"({ends.idxmin()}) to {ends.max():.0e} ({ends.idxmax()}) of its strength at the last word",
+        f"{first_panel.capitalize()}, a gradient {distance:.0f} words before the end has "
+        f"{ends.min():.1g} ({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}) of its strength "
+        "at the last word",
     )
     return figure
 
@@ -635,10 +637,13 @@ def speed_bars(table: pd.DataFrame) -> Figure:
     table = table.sort_values("milliseconds", ignore_index=True)
     times = table["milliseconds"]
     figure, axes = _new_figure(1.2 + 0.35 * len(table))
-    bars = axes.barh(table["backend"], times, color=BLUE, height=0.65)
-    axes.bar_label(bars, fmt="{:,.0f} ms", padding=3)
+    # One that takes many times as long as all others would leave nothing to see of these.
+    end = min(times.iloc[-1], 1.5 * times.iloc[-2])
+    bars = axes.barh(table["backend"], times.clip(upper=end), color=BLUE, height=0.65)
+    labels = [f"{time:,.0f} ms{' (bar cut off)' if time > end else ''}" for time in times]
+    axes.bar_label(bars, labels, padding=3)
     axes.invert_yaxis()
-    axes.set(xlabel="milliseconds per training step", xlim=(0, 1.15 * times.max()))
+    axes.set(xlabel="milliseconds per training step", xlim=(0, 1.3 * end))
     axes.grid(visible=False, axis="y")
     _title(
         figure,
@@ -688,11 +693,11 @@ def _component_labels(explained: ArrayLike) -> dict[str, str]:
 def _separation(
     coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike, name: str
 ) -> str:
-    """The title of a picture of words: how well each component parts positive from negative."""
+    """The title of a picture of words: which component parts positive from negative best."""
     auc = separation(coordinates, words["group"], ["positive"], ["negative"])
     return (
-        f"{name}: components 1 to {len(auc)} hold {np.sum(explained):.0%} of the variance and tell "
-        f"positive from negative words with an AUC of {', '.join(f'{each:.3f}' for each in auc)}"
+        f"{name}: component {np.argmax(auc) + 1} separates positive from negative words best "
+        f"(AUC {np.max(auc):.3f}); {np.sum(explained):.0%} of the variance is shown"
     )
 
 
@@ -707,13 +712,16 @@ def _scatter_words(axes: Axes, coordinates: np.ndarray, words: pd.DataFrame) -> 
         )
 
 
-def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, named: np.ndarray) -> None:
-    """Write the `named` (n,) of the words (n rows) beside their points (n, 2) where there is room.
+def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, frequent: int) -> None:
+    """Write words (n rows) beside their points (n, 2) where there is room: those of sentiment, and
+    of the others the `frequent` most frequent.
 
-    Sentiment words choose before others, frequent ones before rare ones. A label touches no other
-    and no sentiment word's mark, those of other words touch no mark at all; of such places the one
-    that hides fewest marks is taken, and without one the word stays unnamed.
+    Sentiment words choose before others, frequent ones before rare ones. A label keeps clear of
+    all others and touches no sentiment word's mark, those of other words no mark at all; of such
+    places the one that hides fewest marks is taken, and without one the word stays unnamed.
     """
+    others = words["count"].where(words["group"] == "frequent")
+    named = ((words["group"] != "frequent") | (others.rank(ascending=False) <= frequent)).to_numpy()
     figure = axes.figure
     figure.draw_without_rendering()  # settles the layout, and with it every position in pixels
     renderer = figure.canvas.get_renderer()
@@ -742,7 +750,8 @@ def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, named: np
             continue
         place = np.argmin(np.where(free, hides.sum(axis=1), np.inf))
         text.set_position((centres[place] - anchors[i]) * 72 / figure.dpi)
-        labels = np.vstack([labels, boxes[place]])
+        apart = np.array([-gap, 0, gap, 0])  # or two labels side by side read as one word
+        labels = np.vstack([labels, boxes[place] + apart])
 
 
 def _touching(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

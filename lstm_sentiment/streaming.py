@@ -1,8 +1,8 @@
 """One review, word by word: the verdict after each word, and what the gates do.
 
 `WordStream` reads word indices one at a time with a trained `SentimentLSTM`; what it has read it
-keeps in states of fixed size. `word_by_word` follows a whole review, `quantized` makes the LSTM
-a quarter of its size.
+keeps in states of fixed size. `word_by_word` and `gate_openings` follow a whole review, `quantized`
+makes the LSTM a quarter of its size.
 """
 
 from __future__ import annotations
@@ -82,20 +82,46 @@ def word_by_word(model: SentimentLSTM, token_ids: Sequence[int]) -> pd.DataFrame
     Raises:
         ValueError: the network reads backward as well, or an index is no word's.
     """
-    stream, opening = WordStream(model), {name: [] for name in GATES}
-    last_cell = model.lstm.cells[-1]
+    logits, openings = _read(model, token_ids)
+    return pd.DataFrame({"logit": logits} | {name: o.mean(axis=1) for name, o in openings.items()})
 
-    def note(values: list[float]):
-        return lambda module, inputs, output: values.append(output.sigmoid().mean().item())
 
-    gates = {name: getattr(last_cell, name) for name in GATES if model.lstm.cell == "lstm"}
-    handles = [gate.register_forward_hook(note(opening[name])) for name, gate in gates.items()]
+def gate_openings(model: SentimentLSTM, token_ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """How far each unit of the last layer has its gates open at each word of a review.
+
+    Returns:
+        (T, H) between 0 and 1 for forget_gate, input_gate and output_gate; of a GRU or plain RNN
+        nothing.
+
+    Raises:
+        ValueError: as `word_by_word`.
+    """
+    return _read(model, token_ids)[1]
+
+
+def _read(
+    model: SentimentLSTM, token_ids: Sequence[int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The logits (T,) after each word, and what `gate_openings` returns."""
+    stream, last_cell = WordStream(model), model.lstm.cells[-1]
+    openings = {name: [] for name in GATES if model.lstm.cell == "lstm"}
+
+    def note(values: list[np.ndarray]):
+        return lambda module, inputs, output: values.append(output.sigmoid()[0].cpu().numpy())
+
+    handles = [
+        getattr(last_cell, name).register_forward_hook(note(values))
+        for name, values in openings.items()
+    ]
     try:
         logits = [stream.read(index) for index in np.asarray(token_ids).tolist()]
     finally:
         for handle in handles:
             handle.remove()
-    return pd.DataFrame({"logit": np.array(logits), **{name: opening[name] for name in gates}})
+    shape = (len(logits), model.lstm.hidden_size)
+    return np.array(logits), {
+        name: np.array(values).reshape(shape) for name, values in openings.items()
+    }
 
 
 def quantized(model: SentimentLSTM) -> SentimentLSTM:

@@ -255,7 +255,7 @@ ABLATION = {
 }
 
 FULL_LENGTH = {
-    "as in the report": REPORT,
+    "fifty epochs": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
     "no dropout": REPORT.but({"embedding_dropout": 0.0, "dropout": 0.0}),
 }

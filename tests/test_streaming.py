@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.streaming import GATES, WordStream, quantized, weight_bytes, word_by_word
+from lstm_sentiment.streaming import (
+    GATES,
+    WordStream,
+    gate_openings,
+    quantized,
+    weight_bytes,
+    word_by_word,
+)
 
 IDS = [2, 7, 1, 9, 3, 3, 5, 8]
 
@@ -82,14 +89,22 @@ def test_word_by_word_takes_whole_numbers_of_any_kind_and_rounds_none():
 
 def test_gates_are_those_of_the_cell():
     model = fresh_model()
-    table = word_by_word(model, IDS)
+    table, openings = word_by_word(model, IDS), gate_openings(model, IDS)
     assert table["logit"].iloc[-1] == pytest.approx(at_once(model, IDS), abs=1e-5)
     cell = model.lstm.cells[0]
     hx = torch.cat([torch.zeros(1, 16), model.embedding.weight[IDS[0]][None]], dim=1)
     for name in GATES:
-        assert table[name][0] == pytest.approx(getattr(cell, name)(hx).sigmoid().mean().item())
+        opening = openings[name]
+        assert opening.shape == (len(IDS), 16)
+        np.testing.assert_allclose(opening[0], getattr(cell, name)(hx)[0].sigmoid().detach())
+        np.testing.assert_allclose(table[name], opening.mean(axis=1))
         assert not getattr(cell, name)._forward_hooks
-    assert list(word_by_word(fresh_model(cell="gru"), IDS)) == ["logit"]
+
+
+def test_other_cells_have_no_gates_to_show():
+    model = fresh_model(cell="gru")
+    assert list(word_by_word(model, IDS)) == ["logit"]
+    assert gate_openings(model, IDS) == {}
 
 
 @pytest.mark.filterwarnings("error")
