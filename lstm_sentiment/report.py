@@ -154,6 +154,13 @@ def record_run() -> None:
 
 
 def show_source(*things: type) -> None:
-    """Print the source of classes or functions, as it runs."""
+    """Show the source of classes or functions, as it runs.
+
+    In a notebook as Markdown, because some viewers cut off long printed output.
+    """
     for thing in things:
-        print(inspect.getsource(thing))
+        source = inspect.getsource(thing)
+        if get_ipython() is None:
+            print(source)
+        else:
+            display(Markdown(f"```python\n{source}```"))

@@ -46,7 +46,7 @@ class StudyResults:
         self.name = name
         self.table = table
         self._summary = pd.DataFrame() if table is None else summarise_study(table)
-        self._between_seeds = between_seeds or {}
+        self.between_seeds = between_seeds or {}
 
     def __bool__(self) -> bool:
         return self.table is not None
@@ -68,7 +68,7 @@ class StudyResults:
                 float(row[part]),
                 int(of_this_name[f"{part}_n"].iloc[0]),
                 int(row["seeds"]),
-                self._between_seeds.get(part, 0.0),
+                self.between_seeds.get(part, 0.0),
             )
             for part in ("validation", "outside")
         }

@@ -98,7 +98,13 @@ def test_the_history_has_a_row_for_each_epoch_and_the_search_one_for_each_pair(q
 
 def test_figures_and_predictions_are_written(quick_run):
     figures = {path.stem for path in (quick_run / "artifacts" / "figures").glob("*.png")}
-    assert {"words_2d_imdb", "words_3d", "learning_curves", "confusion_matrix", "search"} <= figures
+    assert {
+        "words_2d_imdb",
+        "words_3d_imdb",
+        "learning_curves",
+        "confusion_matrix",
+        "search",
+    } <= figures
     predictions = pd.read_csv(quick_run / "artifacts" / "predictions.csv")
     assert predictions["ID"].tolist() == [1, 2, 3]
     assert predictions["sentiment"].isin(["positive", "negative"]).all()
