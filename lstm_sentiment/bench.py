@@ -210,7 +210,7 @@ class RunningAverage:
 class Reader(Protocol):
     """What judges a text that arrives word by word, as `ReviewStream` does."""
 
-    def read(self, words: str) -> object:
+    def read(self, words: str, /) -> object:
         """The verdict on all words so far, these included."""
 
 

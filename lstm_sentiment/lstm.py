@@ -524,6 +524,7 @@ def run_cells(
     """The cell, one step at a time, over sequences sorted by decreasing length.
 
     Args:
+        cell: what takes x and (h, c) to the next (h, c).
         table: (U, D) inputs.
         rows: (N,) the row of it that each sequence reads at each step; None: 0 to N - 1.
         state: (h, c), each (B, H).

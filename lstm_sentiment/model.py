@@ -126,6 +126,7 @@ class SentimentLSTM(nn.Module):
             )
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
         if self.training and self.spatial_dropout.p:
+            # Not vectors[rows], whose gradient is not the same each time; see `run_cells`.
             spread = nn.functional.embedding(rows, vectors).transpose(1, 2)  # (B, D, T)
             return self.classify(self.spatial_dropout(spread).transpose(1, 2), lengths)
         return self.classify(vectors, lengths, rows)

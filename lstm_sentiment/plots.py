@@ -323,7 +323,7 @@ def search_trials(trials: pd.DataFrame, settings: Sequence[str]) -> Figure:
 
     trials: DataFrame with `number`, `value`, `state` ("COMPLETE" or "PRUNED") and a column
         `params_...` per setting. Trials that were stopped early show the accuracy they had then;
-        all that are ten points or more below the best stand on the lowest line.
+        what lies below the lowest line, ten to eleven points under the best, stands on it.
     """
     trials = trials.sort_values("number")
     whole = trials["state"] == "COMPLETE"
@@ -559,7 +559,8 @@ def accuracy_by_length_figure(table: pd.DataFrame) -> Figure:
 def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     """How the influence of a word fades with distance, one panel beside the other.
 
-    panels: the panel's name -> the network's name -> a table from `influence_by_distance`.
+    panels: what the networks are ("fresh") -> a network's name -> a table from
+        `influence_by_distance`.
     """
     figure = ReportFigure(3.8)
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
@@ -581,7 +582,7 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
     distance = next(iter(tables.values()))["distance"].iloc[-1]
     _title(
         figure,
-        f"{first_panel.capitalize()}, a gradient {distance:.0f} words before the end has "
+        f"In {first_panel} networks a gradient {distance:.0f} words before the end has "
         f"{ends.min():.1g} ({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}) of its strength "
         "at the last word",
     )
@@ -638,7 +639,7 @@ def speed_bars(table: pd.DataFrame) -> Figure:
     times = table["milliseconds"]
     figure, axes = _new_figure(1.2 + 0.35 * len(table))
     # One that takes many times as long as all others would leave nothing to see of these.
-    end = min(times.iloc[-1], 1.5 * times.iloc[-2])
+    end = times.iloc[-1] if times.iloc[-1] < 3 * times.iloc[-2] else 1.5 * times.iloc[-2]
     bars = axes.barh(table["backend"], times.clip(upper=end), color=BLUE, height=0.65)
     labels = [f"{time:,.0f} ms{' (bar cut off)' if time > end else ''}" for time in times]
     axes.bar_label(bars, labels, padding=3)

@@ -153,7 +153,7 @@ def record_run() -> None:
     display({"text/plain": note}, raw=True, metadata={"lstm_sentiment": record})
 
 
-def show_source(*things: type) -> None:
+def show_source(*things: type | Callable) -> None:
     """Show the source of classes or functions, as it runs.
 
     In a notebook as Markdown, because some viewers cut off long printed output.

@@ -75,7 +75,7 @@ class StudyResults:
         return Setting(name, int(row["train_n"]), **accuracies, seconds=float(row["seconds"]))
 
     def shown(self, without: list[str] | tuple[str, ...] = ()) -> pd.DataFrame:
-        """To read: accuracies, with the standard deviation between seeds in brackets, in points."""
+        """To read: accuracies, in parentheses the standard deviation between seeds in points."""
         summary = self._summary.drop(list(without))
         columns = {"seeds": summary["seeds"]}
         for part in ("validation", "outside"):

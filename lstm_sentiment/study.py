@@ -223,7 +223,8 @@ def _tokenized(parts: Mapping[str, pd.DataFrame]) -> StudyData:
 
 # Cheap enough for three seeds of each change to it.
 BASE = REPORT.but(training={"epochs": 6})
-# As many steps with 7,000 reviews as BASE takes with 20,000: more labels alone are not more steps.
+# With 7,000 reviews as many steps as BASE takes with 20,000, and with 20,000 as many as fifty
+# epochs of 7,000: so that what labels bring can be told from what steps bring.
 LONGER = BASE.but(training={"epochs": 17})
 
 ABLATION = {

@@ -130,7 +130,7 @@ DRAW = {
         accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
     ),
     "influence_curves": lambda: plots.influence_curves(
-        {"at first": {"RNN": INFLUENCE}, "trained": {"RNN": INFLUENCE, "LSTM": INFLUENCE}}
+        {"fresh": {"RNN": INFLUENCE}, "trained": {"RNN": INFLUENCE, "LSTM": INFLUENCE}}
     ),
     "words_and_gates": lambda: plots.words_and_gates(WORDS_AND_GATES),
     "speed_bars": lambda: plots.speed_bars(SPEEDS),
@@ -237,7 +237,7 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
             "search_trials",
             "of 24 trials gets 87.97% of validation reviews right, the first 85.00%; 8 were",
         ),
-        ("influence_curves", "At first, a gradient 20 words before the end has 0.01 (RNN) to"),
+        ("influence_curves", "In fresh networks a gradient 20 words before the end has 0.01 (RNN)"),
         ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
         ("speed_bars", "Fastest: fused, with 8 ms per training step; the next is nn.LSTM with 10"),
         ("systems", "With 20,000 labels, most accurate is base with 89.0%"),
@@ -325,6 +325,10 @@ def test_a_search_shows_every_trial_against_the_settings_asked_for(figures):
         assert sorted(pruned[:, 1])[1:] == pytest.approx(others)
         assert lowest < pruned[:, 1].min() < complete[:, 1].min()
         assert star[0, 1] == values[best]
+        lowest_line, top = axes.get_ylim()
+        assert lowest_line < pruned[:, 1].min()
+        assert star[0, 1] < top
+    assert by_name["trial"].get_yticklabels()[0].get_text() == "≤ 77%"
     labels = [label.get_text() for label in by_name["keep"].get_xticklabels()]
     assert labels == ["head and\ntail", "tail"]
     codes = by_name["batch size"].collections[0].get_offsets()[:, 0].round()
@@ -358,6 +362,15 @@ def test_each_system_has_what_was_printed_beside_both_of_ours(figures):
     assert bars.get_segments()[0][:, 0] == pytest.approx(Accuracy(0.82, 300).interval)
 
 
+def test_only_a_bar_that_would_hide_the_others_is_cut_off(figures):
+    axes = figures["speed_bars"].axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [8, 10, 15]
+    assert [text.get_text() for text in axes.texts] == ["8 ms", "10 ms", "80 ms (bar cut off)"]
+    axes = plots.speed_bars(SPEEDS.assign(milliseconds=[20, 8, 10])).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [8, 10, 20]
+
+
 def test_panels_of_influence_share_one_scale(figures):
     first, second = figures["influence_curves"].axes
+    assert [first.get_title(), second.get_title()] == ["fresh", "trained"]
     assert first.get_ylim() == second.get_ylim()

@@ -385,6 +385,7 @@ def test_no_check_in_the_report_failed_and_nothing_is_undefined(quick_run):
             assert not re.search(r"\bnan\b", text, re.IGNORECASE)
         assert not re.search(r": False$", text, re.MULTILINE)
         assert "NOT that epoch" not in text
+        assert "MORE than rounding" not in text
         assert "Warning" not in text
 
 
