@@ -215,10 +215,6 @@ class Source:
                 if [alias.name for alias in node.names] != ["annotations"]:
                     raise ExportError(f"{self.label}: `{ast.unparse(node)}` would change the rest")
                 dropped.append(node)
-            elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                if any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets):
-                    dropped.append(node)
         return self._without(dropped)
 
     def _without(self, statements):
@@ -254,7 +250,7 @@ class TopLevelNames(ast.NodeVisitor):
         self.visit(source.tree)
 
     def visit_Name(self, node):
-        if isinstance(node.ctx, ast.Store) and node.id != "__all__":
+        if isinstance(node.ctx, ast.Store):
             self.origins[node.id] = self.label
 
     def visit_FunctionDef(self, node):

@@ -84,7 +84,8 @@ def largest_disagreement(models: Mapping[str, SentimentLSTM], batch: Batch) -> f
     """
     results = {}
     for name, model in models.items():
-        with torch.random.fork_rng():
+        # `evaluating` restores the mode, which a training step changes.
+        with evaluating(model), torch.random.fork_rng():
             torch.manual_seed(0)  # the same dropout for all
             loss = training_step(model, batch)
         gradients = lstm_gradients(model.lstm)
@@ -167,7 +168,7 @@ def reading_time(
     device = next(model.parameters()).device
     whole = torch.as_tensor(np.asarray(token_ids), device=device)[None]
     seconds = {length: [] for length in lengths}
-    with evaluating(model):
+    with evaluating(model), torch.inference_mode():
         for _, length in itertools.product(range(rounds), lengths):
             start = time.perf_counter()
             model(whole[:, :length], torch.tensor([length])).item()
@@ -253,11 +254,10 @@ def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.Data
         operation (its name in PyTorch), milliseconds per batch, share; the longest first. Of an
         operation that calls others, what is left without them.
     """
-    for batch in batches:
-        training_step(model, batch)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        for batch in batches:
-            training_step(model, batch)
+    with evaluating(model):  # which restores the mode that a training step changes
+        _take_steps(model, batches)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            _take_steps(model, batches)
     model.zero_grad()
     averages = profile.key_averages()
     table = pd.DataFrame(
@@ -291,7 +291,9 @@ def bench_steps(
     for bidirectional, frozen, hidden_size in itertools.product(
         (False, True), (True, False), hidden_sizes
     ):
-        model = _make_model(vocabulary_size, hidden_size, bidirectional, frozen)
+        model = _make_model(
+            vocabulary_size, hidden_size, bidirectional=bidirectional, freeze_embedding=frozen
+        )
         contenders = lstm_contenders(model)
         disagreement = largest_disagreement(contenders, batches[0])
         table = compare_speed(contenders, batches, rounds)
@@ -317,7 +319,7 @@ def bench_memory_kept(
         Per case: the figures of `compare_speed` for nn.LSTM in its best case and by hand.
     """
     batches = _typical_batches(dataset, 4)
-    model = _make_model(vocabulary_size, 128, False, True)
+    model = _make_model(vocabulary_size, freeze_embedding=True)
     keep = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
     for case, variables in {"as usual": {}, "freed memory kept": keep}.items():
         with _environment(variables):
@@ -350,19 +352,12 @@ def bench_epoch(
         the epoch, and difference_in_ten_steps, the largest of the loss from the first model's in
         the first ten. That is rounding; training lets it grow, so that mean losses differ a little.
     """
-    model = _make_model(
-        vocabulary_size,
-        hidden_size,
-        False,
-        False,
-        embedding_size,
-        embedding_dropout=0.5,
-        dropout=0.5,
+    options = {"embedding_dropout": 0.5, "dropout": 0.5}
+    contenders = lstm_contenders(
+        _make_model(vocabulary_size, hidden_size, embedding_size, **options)
     )
-    contenders = lstm_contenders(model)
-    config = TrainingConfig()
-    optimizers = {name: make_optimizer(model, config) for name, model in contenders.items()}
-    batches = [*make_loader(dataset, config.batch_size, shuffle=True)]
+    optimizers = {name: make_optimizer(model, TIMED) for name, model in contenders.items()}
+    batches = [*make_loader(dataset, BATCH_SIZE, shuffle=True)]
     for contender in contenders.values():
         training_step(contender, batches[0])  # whatever is prepared once
     seconds = {name: 0.0 for name in contenders}
@@ -405,7 +400,7 @@ def bench_growth(
         from the text, all of it; lengths for which it is too short are left out): the case,
         nanoseconds_per_token and peak_mb.
     """
-    model = _make_model(vocabulary_size, 128, False, True)
+    model = _make_model(vocabulary_size, freeze_embedding=True)
     optimizer = make_optimizer(model, TIMED)
     cases = []
     for n in dict.fromkeys(min(n, len(dataset)) for n in review_counts):
@@ -554,7 +549,7 @@ def _discard_result(function: Callable, *arguments: object) -> None:
 
 
 def _seconds_to_compile() -> float:
-    model = _make_model(50, 128, False, True)
+    model = _make_model(50, freeze_embedding=True)
     dataset = ReviewDataset([[2, 3, 4, 5]] * BATCH_SIZE, [0, 1] * (BATCH_SIZE // 2))
     batch = next(iter(make_loader(dataset, BATCH_SIZE, shuffle=False)))
     seconds = []
@@ -567,9 +562,7 @@ def _seconds_to_compile() -> float:
 
 def _make_model(
     vocabulary_size: int,
-    hidden_size: int,
-    bidirectional: bool,
-    frozen: bool,
+    hidden_size: int = 128,
     embedding_size: int = EMBEDDING_SIZE,
     **options: float,
 ) -> SentimentLSTM:
@@ -577,9 +570,7 @@ def _make_model(
     torch.manual_seed(0)
     vectors = torch.randn(vocabulary_size, embedding_size) / embedding_size**0.5
     vectors[0] = 0
-    return SentimentLSTM(
-        vectors, hidden_size, bidirectional=bidirectional, freeze_embedding=frozen, **options
-    ).to(pick_device())
+    return SentimentLSTM(vectors, hidden_size, **options).to(pick_device())
 
 
 def _typical_batches(dataset: ReviewDataset, count: int) -> list[Batch]:

@@ -886,40 +886,11 @@ class ReviewDataset(Dataset):
     def __init__(
         self, token_ids: Sequence[Sequence[int]], labels: Sequence[float] | None = None
     ) -> None:
-        if len(token_ids) == 0:
-            raise DataError("token_ids must hold at least one review, got none")
-        try:
-            filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
-            self.flat_ids = np.concatenate(filled)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"token_ids must hold a list of indices per review: {error}") from error
-        self.lengths = np.array([len(ids) for ids in filled], dtype=np.int64)
-        self.starts = np.cumsum(self.lengths) - self.lengths
         # One flat array, and numpy: a batch is one indexing operation, and its cost does not
         # depend on how torch's threads get along with other programs on the machine.
-        if self.flat_ids.dtype.kind not in "iu" or self.flat_ids.ndim != 1:
-            raise DataError(
-                "token_ids must be, for each review, a list of whole numbers, got "
-                f"{self.flat_ids.dtype} in {self.flat_ids.ndim} dimensions"
-            )
-        if self.flat_ids.min() < 1 or self.flat_ids.max() > np.iinfo(np.int64).max:
-            raise DataError(
-                "token_ids must be at least 1 (0 is padding, which the batches add) and fit into "
-                f"64 bits, got {self.flat_ids.min()} to {self.flat_ids.max()}"
-            )
-        self.flat_ids = self.flat_ids.astype(np.int64)
-        self.labels = None
-        if labels is not None:
-            try:
-                self.labels = np.asarray(labels, dtype=np.float32)
-            except (TypeError, ValueError) as error:
-                raise DataError(f"labels must be numbers ({error}); see encode_labels") from error
-            shares = (self.labels >= 0) & (self.labels <= 1)  # which NaN is not
-            if self.labels.shape != self.lengths.shape or not shares.all():
-                raise DataError(
-                    f"labels must be one number from 0 to 1 for each of the {len(filled)} reviews, "
-                    f"got shape {self.labels.shape} with values {np.unique(self.labels)[:5]}"
-                )
+        self.flat_ids, self.lengths = _flattened(token_ids)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.labels = None if labels is None else _checked_labels(labels, len(self.lengths))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -942,6 +913,42 @@ class ReviewDataset(Dataset):
             labels=None if self.labels is None else torch.from_numpy(self.labels[rows]),
             rows=torch.from_numpy(rows),
         )
+
+
+def _flattened(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """All indices in one array (N,), and how many each review has (n,)."""
+    if len(token_ids) == 0:
+        raise DataError("token_ids must hold at least one review, got none")
+    try:
+        filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
+        flat_ids = np.concatenate(filled)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"token_ids must hold a list of indices per review: {error}") from error
+    if flat_ids.dtype.kind not in "iu" or flat_ids.ndim != 1:
+        raise DataError(
+            "token_ids must be, for each review, a list of whole numbers, got "
+            f"{flat_ids.dtype} in {flat_ids.ndim} dimensions"
+        )
+    if flat_ids.min() < 1 or flat_ids.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            "token_ids must be at least 1 (0 is padding, which the batches add) and fit into "
+            f"64 bits, got {flat_ids.min()} to {flat_ids.max()}"
+        )
+    return flat_ids.astype(np.int64), np.array([len(ids) for ids in filled], dtype=np.int64)
+
+
+def _checked_labels(labels: Sequence[float], n_reviews: int) -> np.ndarray:
+    try:
+        labels = np.asarray(labels, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"labels must be numbers ({error}); see encode_labels") from error
+    shares = (labels >= 0) & (labels <= 1)  # which NaN is not
+    if labels.shape != (n_reviews,) or not shares.all():
+        raise DataError(
+            f"labels must be one number from 0 to 1 for each of the {n_reviews} reviews, "
+            f"got shape {labels.shape} with values {np.unique(labels)[:5]}"
+        )
+    return labels
 
 
 class LengthBucketSampler(Sampler[list[int]]):

@@ -23,7 +23,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -520,37 +519,12 @@ def _content_sha256(words: str, matrix: np.ndarray) -> str:
 # The embedding matrix -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How much of a vocabulary has a vector. Types are different words, tokens all occurrences."""
+class Coverage(NamedTuple):
+    """How much of a vocabulary has a vector."""
 
-    types: int
-    types_covered: int
-    tokens: int  # of the text behind the vocabulary, words too rare for it included
-    tokens_covered: int
-    recased: int  # types found under another capitalisation only
-    misses: tuple[tuple[str, int], ...]  # most frequent words without a vector, with counts
-    unknown_deviation: float  # of the random numbers that words without a vector get
-
-    @property
-    def type_share(self) -> float:
-        return self.types_covered / self.types
-
-    @property
-    def token_share(self) -> float:
-        return self.tokens_covered / self.tokens
-
-    def __str__(self) -> str:
-        misses = ", ".join(f"{word} ({count:,})" for word, count in self.misses) or "none"
-        return (
-            f"{self.types_covered:,} of {self.types:,} words ({self.type_share:.1%}) have a "
-            f"vector, {self.recased:,} of them under another capitalisation; they are "
-            f"{self.token_share:.1%} of the {self.tokens:,} tokens of the training text.\n"
-            f"Most frequent words without a vector: {misses}.\n"
-            "These, and the row of all unknown words, get normal random numbers with the "
-            f"standard deviation {self.unknown_deviation:.3f} of the vectors found; "
-            "the padding row is zero."
-        )
+    type_share: float  # of its different words
+    token_share: float  # of the words of the text behind it, those too rare for it included
+    misses: list[tuple[str, int]]  # most frequent words without a vector, with counts
 
 
 def build_embedding_matrix(
@@ -591,13 +565,9 @@ def build_embedding_matrix(
     matrix[PADDING_INDEX] = 0.0
     missing = [index for index, form in forms.items() if form is None]  # most frequent first
     return matrix, Coverage(
-        types=len(forms),
-        types_covered=len(covered),
-        tokens=int(vocabulary.counts.sum()),
-        tokens_covered=int(vocabulary.counts[covered].sum()),
-        recased=sum(forms[index] != vocabulary.words[index] for index in covered),
-        misses=tuple((vocabulary.words[i], int(vocabulary.counts[i])) for i in missing[:20]),
-        unknown_deviation=deviation,
+        type_share=len(covered) / len(forms),
+        token_share=int(vocabulary.counts[covered].sum()) / int(vocabulary.counts.sum()),
+        misses=[(vocabulary.words[i], int(vocabulary.counts[i])) for i in missing[:20]],
     )
 
 
@@ -611,9 +581,8 @@ def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -
         pairs: (word, word, relation), the relation being a label such as "synonym".
 
     Returns:
-        A row per pair: word_a, word_b, relation, cosine_similarity (-1 to 1), cosine_distance
-        (1 - similarity). Pairs with a word that has no vector are left out and stand in
-        `.attrs["left_out"]`.
+        A row per pair: word_a, word_b, relation, cosine_similarity (-1 to 1). Pairs with a
+        word that has no vector are left out and stand in `.attrs["left_out"]`.
     """
     columns = ["word_a", "word_b", "relation"]
     pairs = list(pairs)
@@ -626,7 +595,6 @@ def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -
     table["cosine_similarity"] = [
         float(vectors.similarity(a, b)) for a, b in zip(table.word_a, table.word_b, strict=True)
     ]
-    table["cosine_distance"] = 1 - table["cosine_similarity"]
     table.attrs["left_out"] = left_out
     return table
 

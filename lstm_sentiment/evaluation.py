@@ -6,6 +6,7 @@ dictionaries that can be written as JSON and small tables leave.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import binomtest, chi2_contingency
+from torch import nn
 from tqdm import tqdm
 
 from lstm_sentiment.data import (
@@ -356,7 +358,10 @@ def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) 
 
 
 def influence_by_distance(
-    model: SentimentLSTM, dataset: ReviewDataset, max_distance: int
+    model: SentimentLSTM,
+    dataset: ReviewDataset,
+    max_distance: int,
+    through_hidden_state: bool = True,
 ) -> pd.DataFrame:
     """How strongly the verdict still depends on words further and further from a review's end.
 
@@ -364,9 +369,22 @@ def influence_by_distance(
     to the vector of the word that stands `distance` words before the end, relative to the last
     word's. Where it vanishes, the network cannot have learnt from words that far back.
 
+    Args:
+        model: the network.
+        dataset: reviews.
+        max_distance: how far back to go, in words.
+        through_hidden_state: False takes the h of the step before for a constant at every step, so
+            that gradients come back along the cell state only.
+
     Returns:
         One row per distance 0..max_distance: distance, median, and the quartiles low and high.
+
+    Raises:
+        ValueError: no review is longer than `max_distance`; or the cells, whose hidden state is to
+            be constant, are no LSTM's.
     """
+    if not through_hidden_state and model.lstm.cell != "lstm":
+        raise ValueError(f"a cell of kind {model.lstm.cell!r} has no cell state to go back along")
     device = next(model.parameters()).device
     rows = np.flatnonzero(dataset.lengths > max_distance)
     if len(rows) == 0:
@@ -374,7 +392,9 @@ def influence_by_distance(
             f"max_distance is {max_distance}; the longest review has {dataset.lengths.max()} words"
         )
     norms = []
-    with evaluating(model):
+    with evaluating(model), contextlib.ExitStack() as hooks:
+        for cell in () if through_hidden_state else model.lstm.cells:
+            hooks.enter_context(cell.register_forward_pre_hook(_with_constant_h))
         for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
             batch = dataset.__getitems__(rows[start : start + 64])
             vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()
@@ -389,6 +409,11 @@ def influence_by_distance(
     return pd.DataFrame(
         {"distance": np.arange(max_distance + 1), "median": median, "low": low, "high": high}
     )
+
+
+def _with_constant_h(cell: nn.Module, inputs: tuple) -> tuple:
+    x, (h, c) = inputs
+    return x, (h.detach(), c)
 
 
 def kept_per_word(influence: pd.DataFrame) -> float:

@@ -71,7 +71,7 @@ class PackedSteps(NamedTuple):
         return padded[self.order].transpose(0, 1).flatten(0, 1)[self.positions]
 
     def read_rows(self, rows: Tensor | None, backwards: bool) -> Tensor | None:
-        """Rows (N,) to read in this direction; None stands for 0..N-1, as in `fused_lstm`."""
+        """Rows (N,) to read in this direction; None stands for 0..N-1, as in `run_cells`."""
         if not backwards:
             return rows
         return self.reversal if rows is None else rows[self.reversal]
@@ -86,30 +86,18 @@ class PackedSteps(NamedTuple):
 
 @torch.compiler.disable  # its steps are compiled already; the rest of a model still can be
 def fused_lstm(
+    cell: nn.Module,
     table: Tensor,
     rows: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
     state: tuple[Tensor, Tensor],
     sizes: list[int],
-    hidden_mask: Tensor | None = None,
-    need_hidden: bool = True,
+    hidden_mask: Tensor | None,
+    need_hidden: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Run one LSTM direction over packed steps.
-
-    Args:
-        table: (U, D) distinct input vectors.
-        rows: (N,) the table row each packed step reads; None where U = N and step n reads row n.
-        weight: (4H, H + D) forget, input, output gate and candidate over [h, x].
-        bias: (4H,).
-        state: initial (h, c), each (B, H), sequences by decreasing length.
-        sizes: sequences running at each step, N in all.
-        hidden_mask: (B, H) factors for the previous hidden state (recurrent dropout), or None.
-        need_hidden: False spares the hidden states of every step.
-
-    Returns:
-        hidden states (N, H) or None, last h (B, H) and last c (B, H) of every sequence.
-    """
+    """What `run_cells` of `lstm` computes with an `LSTMCell`, from the same arguments."""
+    gates = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
+    weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D), over [h, x]
+    bias = torch.cat([gate.bias for gate in gates])  # (4H,)
     keep = torch.is_grad_enabled()  # within the function it never is
     return _FusedLSTM.apply(
         table, rows, weight, bias, *state, sizes, hidden_mask, need_hidden, keep

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lstm_sentiment.data import Batch, DataError, ReviewDataset, data_folder, make_loader
+from lstm_sentiment.data import DataError, ReviewDataset, data_folder, make_loader
 from lstm_sentiment.embeddings import training_key
 from lstm_sentiment.fused import linear, refuse_second_derivatives, weight_gradient
 from lstm_sentiment.lstm import (
@@ -224,15 +224,19 @@ def pretrain(
     validation_set: ReviewDataset,
     config: PretrainingConfig,
     checkpoint: Path,
-    device: torch.device | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place; where `checkpoint` exists, go on from there.
 
     Returns:
         One row per epoch: epoch, training_loss (sampled, see `LanguageModel`),
         validation_perplexity, seconds, and on what machine, with which versions.
+
+    Raises:
+        FloatingPointError: a loss is no longer finite.
+        DataError: the checkpoint is damaged or of another run.
+        OSError: the checkpoint cannot be written.
     """
-    device = device or pick_device()
+    device = pick_device()
     model.to(device)
     torch.manual_seed(config.seed)
     loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
@@ -252,7 +256,14 @@ def pretrain(
         losses = []
         with tqdm(loader, desc=f"language model, epoch {epoch}", unit="batch") as batches:
             for batch in batches:
-                losses.append(_step(model, batch, optimizer, config.clip_norm, device))
+                loss = model(batch.token_ids.to(device), batch.lengths)
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    raise FloatingPointError(f"the language model's loss became {losses[-1]}")
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+                optimizer.step()
                 scheduler.step()
                 if len(losses) % 20 == 0:
                     batches.set_postfix(loss=f"{np.mean(losses[-100:]):.3f}", refresh=False)
@@ -262,23 +273,6 @@ def pretrain(
         rows.append(row | machine())
         write_checkpoint(checkpoint, parts, {"run": run, "rows": rows})
     return pd.DataFrame(rows)
-
-
-def _step(
-    model: LanguageModel,
-    batch: Batch,
-    optimizer: torch.optim.Optimizer,
-    clip_norm: float,
-    device: torch.device,
-) -> float:
-    loss = model(batch.token_ids.to(device), batch.lengths)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"the language model's loss became {loss.item()}")
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    optimizer.step()
-    return loss.item()
 
 
 def pretrained_language_model(

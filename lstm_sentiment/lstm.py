@@ -267,7 +267,7 @@ class LSTMLayer(nn.Module):
         """
         require_tensor(x=x)
         if torch.is_autocast_enabled(x.device.type):
-            dtype = self._weights_dtype(x)
+            dtype = _weights_dtype(self, x)
             if state is not None:
                 _check_pair(state)
                 state = tuple(part.to(dtype) for part in state)
@@ -314,9 +314,6 @@ class LSTMLayer(nn.Module):
         c_n = torch.stack(last_c)[:, steps.inverse_order]
         return outputs, (h_n, c_n)
 
-    def _weights_dtype(self, x: Tensor) -> torch.dtype:
-        return next((weight.dtype for weight in self.parameters()), x.dtype)  # none: quantized
-
     def _has_hooks(self) -> bool:
         """Whether a cell or gate has hooks, which only run where it is called."""
         kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -324,7 +321,7 @@ class LSTMLayer(nn.Module):
 
     def _check_input(self, x: Tensor, rows: Tensor | None) -> tuple[int, int]:
         """Batch size and padded length, once the shapes are known to be right."""
-        expected = self._weights_dtype(x)
+        expected = _weights_dtype(self, x)
         if x.dtype != expected:
             raise ValueError(f"x has dtype {x.dtype}; it must be {expected}, as the weights are")
         if rows is None:
@@ -477,6 +474,10 @@ def _check_pair(state: State) -> None:
     require_tensor(h=state[0], c=state[1])
 
 
+def _weights_dtype(module: nn.Module, x: Tensor) -> torch.dtype:
+    return next((weight.dtype for weight in module.parameters()), x.dtype)  # none: quantized
+
+
 def _check_step(cell: nn.Module, x: Tensor, state: State) -> None:
     """That x (B, D) and state (h, c), each (B, H), fit a cell.
 
@@ -486,7 +487,7 @@ def _check_step(cell: nn.Module, x: Tensor, state: State) -> None:
     require_tensor(x=x)
     _check_pair(state)
     h, c = state
-    dtype = next((weight.dtype for weight in cell.parameters()), x.dtype)  # none: quantized
+    dtype = _weights_dtype(cell, x)
     expected = {"x": cell.input_size, "h": cell.hidden_size, "c": cell.hidden_size}
     for (name, size), tensor in zip(expected.items(), (x, h, c), strict=True):
         if tensor.dim() != 2 or tensor.shape[1] != size or len(tensor) != len(x):
@@ -550,20 +551,4 @@ def run_cells(
     return torch.cat(hidden) if need_hidden else None, h_n, c_n
 
 
-def _run_fused(
-    cell: LSTMCell,
-    table: Tensor,
-    rows: Tensor | None,
-    state: State,
-    sizes: list[int],
-    hidden_mask: Tensor | None,
-    need_hidden: bool,
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The same by `fused_lstm`, which takes the four gates as one matrix."""
-    gates = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
-    weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D)
-    bias = torch.cat([gate.bias for gate in gates])  # (4H,)
-    return fused_lstm(table, rows, weight, bias, state, sizes, hidden_mask, need_hidden)
-
-
-_BACKENDS = {"reference": run_cells, "fused": _run_fused}
+_BACKENDS = {"reference": run_cells, "fused": fused_lstm}

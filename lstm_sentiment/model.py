@@ -74,17 +74,10 @@ class SentimentLSTM(nn.Module):
             "cell": cell,
         }
         self.options = {name: python_number(value) for name, value in self.options.items()}
-        weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
-        if weights.dim() != 2 or 0 in weights.shape or weights[0].any():
-            raise ValueError(
-                f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D), none of "
-                "them 0, with zeros in row 0, which stands for padding"
-            )
-        if not weights.isfinite().all():
-            raise ValueError("embedding_matrix holds numbers that are NaN or infinite")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}; it must be one of {POOLINGS}")
         self.pooling = pooling
+        weights = _checked_matrix(embedding_matrix)
         self.embedding = nn.Embedding.from_pretrained(
             weights.clone(), freeze=freeze_embedding, padding_idx=0
         )
@@ -148,6 +141,18 @@ class SentimentLSTM(nn.Module):
         """Probability (B,) that each review is positive, without dropout."""
         with evaluating(self):
             return torch.sigmoid(self(token_ids, lengths))
+
+
+def _checked_matrix(embedding_matrix: np.ndarray | Tensor) -> Tensor:
+    weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
+    if weights.dim() != 2 or 0 in weights.shape or weights[0].any():
+        raise ValueError(
+            f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D), none of "
+            "them 0, with zeros in row 0, which stands for padding"
+        )
+    if not weights.isfinite().all():
+        raise ValueError("embedding_matrix holds numbers that are NaN or infinite")
+    return weights
 
 
 @contextmanager

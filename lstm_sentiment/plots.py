@@ -446,10 +446,10 @@ def systems_figure(
 ) -> Figure:
     """What others printed beside what their systems get here, with 95% intervals.
 
-    printed: system -> accuracy; ours: what was different -> system -> accuracy. A row of `ours`
-    that is not in `printed` is drawn as well.
+    printed: system -> accuracy; ours: what was different -> system -> accuracy, each with the same
+    systems, those of `printed` and perhaps others.
     """
-    systems = list(dict.fromkeys([*printed, *(name for each in ours.values() for name in each)]))
+    systems = list(next(iter(ours.values())))
     figure, axes = _new_figure(1.2 + 0.4 * len(systems))
     rows = np.arange(len(systems))
     for number, (what, accuracies) in enumerate(ours.items()):
@@ -576,7 +576,7 @@ def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure
         axes.set_title(name, fontsize=10)
         axes.set(xlabel="words before the last one")
     all_axes[0].set_ylabel("gradient, last word's = 1")
-    figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    _legend_below(all_axes[-1])
     first_panel, tables = next(iter(panels.items()))
     ends = pd.Series({network: table["median"].iloc[-1] for network, table in tables.items()})
     distance = next(iter(tables.values()))["distance"].iloc[-1]
@@ -634,13 +634,13 @@ def words_and_gates(table: pd.DataFrame) -> Figure:
 
 @in_report_style
 def speed_bars(table: pd.DataFrame) -> Figure:
-    """Time of each implementation; table: DataFrame with `backend` and `milliseconds` per batch."""
-    table = table.sort_values("milliseconds", ignore_index=True)
-    times = table["milliseconds"]
+    """Time of a training step of each model; table: from `compare_speed`."""
+    table = table.sort_values("training_ms", ignore_index=True)
+    times = table["training_ms"]
     figure, axes = _new_figure(1.2 + 0.35 * len(table))
     # One that takes many times as long as all others would leave nothing to see of these.
     end = times.iloc[-1] if times.iloc[-1] < 3 * times.iloc[-2] else 1.5 * times.iloc[-2]
-    bars = axes.barh(table["backend"], times.clip(upper=end), color=BLUE, height=0.65)
+    bars = axes.barh(table["model"], times.clip(upper=end), color=BLUE, height=0.65)
     labels = [f"{time:,.0f} ms{' (bar cut off)' if time > end else ''}" for time in times]
     axes.bar_label(bars, labels, padding=3)
     axes.invert_yaxis()
@@ -648,8 +648,8 @@ def speed_bars(table: pd.DataFrame) -> Figure:
     axes.grid(visible=False, axis="y")
     _title(
         figure,
-        f"Fastest: {table['backend'][0]}, with {times[0]:,.0f} ms per training step; the next is "
-        f"{table['backend'][1]} with {times[1]:,.0f}",
+        f"Fastest: {table['model'][0]}, with {times[0]:,.0f} ms per training step; the next is "
+        f"{table['model'][1]} with {times[1]:,.0f}",
     )
     return figure
 

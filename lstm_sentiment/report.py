@@ -49,7 +49,7 @@ def reserve() -> Callable[[str], None]:
 
 def show(figure: Figure, name: str) -> None:
     """Keep `figure` as artifacts/figures/<name>.png and show it, once."""
-    path: Path = save_figure(figure, name)
+    path = save_figure(figure, name)
     if get_ipython() is None:
         print(f"figure: {path}")
     else:

@@ -46,7 +46,7 @@ class WordStream:
     def state_bytes(self) -> int:
         """Memory that everything read so far takes."""
         kept = [self._total, self._maximum, *(part for state in self._states for part in state)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        return sum(tensor.nbytes for tensor in kept)
 
     @torch.inference_mode()
     def read(self, index: int) -> float:
@@ -142,9 +142,5 @@ def weight_bytes(module: nn.Module) -> int:
     total = 0
     for value in module.state_dict().values():
         tensors = value if isinstance(value, tuple) else (value,)
-        total += sum(
-            tensor.numel() * tensor.element_size()
-            for tensor in tensors
-            if isinstance(tensor, torch.Tensor)
-        )
+        total += sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
     return total

@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -92,7 +92,7 @@ class StudyData:
     unlabelled: list[list[str]]
 
 
-@lru_cache(maxsize=1)
+@cache
 def _parts() -> dict[str, pd.DataFrame]:
     """The parts of the 10,000 reviews by name, and as "outside" all that are not near to them."""
     everything = load_reviews(BUNDLE)
@@ -109,7 +109,7 @@ def _not_near(reviews: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return reviews[[len(others) + row not in near for row in range(len(reviews))]]
 
 
-@lru_cache(maxsize=1)
+@cache
 def _official_test() -> pd.DataFrame | None:
     """The 25,000 official test reviews, where `aclImdb` is in the data folder."""
     for path in (data_folder() / name for name in ACL_IMDB_NAMES):
@@ -118,7 +118,7 @@ def _official_test() -> pd.DataFrame | None:
     return None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _unlabelled_tokens() -> list[list[str]]:
     """Texts that are neither a labelled nor a Kaggle review, so that one language model serves
     every split and the submission."""
@@ -130,7 +130,7 @@ def _unlabelled_tokens() -> list[list[str]]:
     return tokenize_all(load_unlabelled(exclude=evaluated), "texts without labels")
 
 
-@lru_cache(maxsize=1)
+@cache
 def drawn_data() -> StudyData:
     """The 7,000 training and 2,000 validation reviews of the report, and those outside."""
     return _tokenized({name: _parts()[name] for name in ("train", "validation", "outside")})

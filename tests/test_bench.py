@@ -128,6 +128,13 @@ def test_too_few_reviews_for_a_batch_are_refused_in_one_line(data_home, capsys):
     assert capsys.readouterr().err.endswith("2 reviews; at least 64 are needed, a full batch\n")
 
 
+def test_measuring_leaves_a_model_in_the_mode_it_was_in():
+    model = small_model().eval()
+    largest_disagreement(lstm_contenders(model), BATCH)
+    time_by_operation(model, [BATCH])
+    assert not any(module.training for module in model.modules())
+
+
 def test_where_the_time_goes_adds_up():
     table = time_by_operation(small_model(), [BATCH])
     assert table["share"].sum() == pytest.approx(1)
@@ -231,11 +238,14 @@ def test_the_command_prints_tables_or_json(data_home, monkeypatch, capsys):
 
 
 def test_reading_time_has_a_row_per_length_and_reads_that_many_words(monkeypatch):
-    model, read = small_model(), []
-    forward = model.forward
-    monkeypatch.setattr(
-        model, "forward", lambda ids, lengths: read.append(ids.shape[1]) or forward(ids, lengths)
-    )
+    model, read, forward = small_model(), [], SentimentLSTM.forward
+
+    def noted(self, ids, lengths):
+        assert not torch.is_grad_enabled(), "what training would keep is not timed"
+        read.append(ids.shape[1])
+        return forward(self, ids, lengths)
+
+    monkeypatch.setattr(SentimentLSTM, "forward", noted)
     table = reading_time(model, [2, 3, 4, 5, 6, 7], [2, 5], rounds=3)
     assert table["words"].tolist() == [2, 5]
     assert (table["milliseconds"] > 0).all()

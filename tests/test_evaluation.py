@@ -535,6 +535,35 @@ def test_a_forgetful_cell_has_no_influence_from_afar():
     assert (table["median"].iloc[1:] < 1e-6).all()
 
 
+def test_the_way_back_along_the_cell_state_alone():
+    torch.manual_seed(0)
+    matrix = torch.randn(8, 4)
+    matrix[0] = 0
+    model, reviews = SentimentLSTM(matrix, 3), ReviewDataset([[2, 3, 4, 5, 6], [7, 6, 5, 4]])
+    cell = model.lstm.cells[0]
+
+    def both_ways():
+        return (
+            influence_by_distance(model, reviews, 3, through_hidden_state=through)["median"]
+            for through in (True, False)
+        )
+
+    with torch.no_grad():
+        cell.forget_gate.bias.fill_(-20)  # only the hidden state carries anything on
+    everything, cell_state = both_ways()
+    assert (everything.iloc[1:] > 1e-4).all()
+    assert (cell_state.iloc[1:] < 1e-6).all()
+    with torch.no_grad():
+        cell.forget_gate.bias.fill_(1)
+        for gate in (cell.forget_gate, cell.input_gate, cell.candidate, cell.output_gate):
+            gate.weight[:, :3] = 0  # only the cell state does
+    everything, cell_state = both_ways()
+    np.testing.assert_allclose(everything, cell_state, rtol=1e-4)
+    assert cell_state.iloc[3] > 1e-3
+    with pytest.raises(ValueError, match="'gru' has no cell state"):
+        influence_by_distance(SentimentLSTM(matrix, 3, cell="gru"), reviews, 3, False)
+
+
 def test_a_gradient_that_keeps_nine_tenths_per_word_is_found_in_the_middle_of_its_curve():
     distance = np.arange(41)
     median = 0.9**distance

@@ -26,12 +26,6 @@ MODULES = {
 
 from lstm_sentiment.about import GREETING, Talker
 from lstm_sentiment.version import __version__
-
-__all__ = [
-    "GREETING",
-    "Talker",
-    "__version__",
-]
 ''',
     "__main__": 'from lstm_sentiment.about import GREETING\n\nshout = "of the command line"\n',
     "about": '''"""What is said.
@@ -79,10 +73,6 @@ def shout(text):
 from lstm_sentiment.nowhere import nothing, says the docstring.
     """
     return dumps(text.upper(), ensure_ascii=False)[1:-1] + "!"
-
-
-__all__ = ["shout"]
-__all__ += ["MARK"]
 ''',
 }
 SETUP = "import shutil\nfor folder in ('.', '..'):\n    print(folder)\nimport lstm_sentiment"
@@ -268,7 +258,6 @@ def test_the_script_runs_by_itself_and_shows_its_sources(exported, desk):
 def test_the_script_reads_as_the_modules_and_then_the_notebook(exported):
     script = exported.contents["ab-123_4.py"].decode()
     assert script.count("from __future__ import annotations") == 1
-    assert "__all__" not in script
     assert "import lstm_sentiment" not in script
     headings = [line for line in script.split("\n") if line.startswith(("# ## ", "# # "))]
     assert headings[-1] == "# # Title"

@@ -88,7 +88,7 @@ WORDS_AND_GATES = pd.DataFrame(
 )
 INFLUENCE = pd.DataFrame({"distance": np.arange(21), "median": 10 ** (-np.arange(21) / 10)})
 INFLUENCE["low"], INFLUENCE["high"] = INFLUENCE["median"] / 2, INFLUENCE["median"] * 2
-SPEEDS = pd.DataFrame({"backend": ["reference", "fused", "nn.LSTM"], "milliseconds": [80, 8, 10]})
+SPEEDS = pd.DataFrame({"model": ["reference", "fused", "nn.LSTM"], "training_ms": [80, 8, 10]})
 DRAW = {
     "class_balance": lambda: plots.class_balance(
         pd.DataFrame({"sentiment": ["positive"] * 300 + ["negative"] * 100})
@@ -366,7 +366,7 @@ def test_only_a_bar_that_would_hide_the_others_is_cut_off(figures):
     axes = figures["speed_bars"].axes[0]
     assert [bar.get_width() for bar in axes.patches] == [8, 10, 15]
     assert [text.get_text() for text in axes.texts] == ["8 ms", "10 ms", "80 ms (bar cut off)"]
-    axes = plots.speed_bars(SPEEDS.assign(milliseconds=[20, 8, 10])).axes[0]
+    axes = plots.speed_bars(SPEEDS.assign(training_ms=[20, 8, 10])).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [8, 10, 20]
 
 
