@@ -32,7 +32,7 @@ for each call of oneDNN. torch.compile of ten steps at a time took 71 + 60 us a 
 here, and half a minute to compile. Python threads in place of numba's OpenMP threads lost the gain:
 those of PyTorch spin on the same processors while they wait.
 
-Against the loop over cells this version is 5.8 times as fast with frozen vectors and 3.0 times with
+Against the loop over cells this version is 4.7 times as fast with frozen vectors and 3.2 times with
 50,000 fine-tuned ones, because their gradients and Adam's step cost every version the same.
 """
 
