@@ -398,9 +398,10 @@ def influence_by_distance(
         for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
             batch = dataset.__getitems__(rows[start : start + 64])
             vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()
-            model.classify(vectors, batch.lengths).sum().backward()
+            logits = model.classify(vectors, batch.lengths)
+            (gradients,) = torch.autograd.grad(logits.sum(), vectors)  # (B, T, D), of no weight
             # Squares of what has faded would be too small for float32.
-            norm = vectors.grad.cpu().double().norm(dim=2)  # (B, T)
+            norm = gradients.cpu().double().norm(dim=2)  # (B, T)
             distances = torch.arange(max_distance + 1)
             norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
     relative = torch.cat(norms).numpy()

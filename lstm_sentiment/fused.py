@@ -234,6 +234,20 @@ def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
     return sum(conv2d_weight(_as_images(b), shape, _as_images(a)) for a, b in pairs).view(shape[:2])
 
 
+def fast_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """What `torch.nn.functional.dropout` does, in an eighth of the time on an AMD processor.
+
+    There PyTorch draws a double for each number of `x`, one after another, which took a tenth of a
+    training step. Here 16 random bits decide for each, which meets `p` to 0.00001.
+    """
+    kept = round((1 - p) * 2**16)  # of the 2^16 numbers that 16 bits can be
+    if not (training and x.device.type == "cpu" and 0 < kept < 2**16):
+        return nn.functional.dropout(x, p, training)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    is_kept = draws.view(torch.int16)[: x.numel()] < kept - 2**15
+    return x * is_kept.view(x.shape).to(x.dtype).mul_(2**16 / kept)
+
+
 def _as_images(rows: Tensor) -> Tensor:
     """(n, C) -> (n/64, C, 64, 1), as convolutions take it, laid out with the channels last."""
     return rows.view(-1, ROW_MULTIPLE // 2, 1, rows.shape[1]).permute(0, 3, 1, 2)

@@ -34,7 +34,7 @@ from lstm_sentiment.lstm import (
     require_share,
     require_whole,
 )
-from lstm_sentiment.model import SentimentLSTM, evaluating
+from lstm_sentiment.model import Dropout, SentimentLSTM, evaluating
 from lstm_sentiment.text import PADDING_INDEX, Vocabulary
 from lstm_sentiment.training import (
     machine,
@@ -106,7 +106,7 @@ class LanguageModel(nn.Module):
             weights.clone(), freeze=False, padding_idx=PADDING_INDEX
         )
         self.lstm = LSTMLayer(weights.shape[1], hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.projection = nn.Linear(hidden_size, weights.shape[1])
         shares = torch.as_tensor(counts, dtype=torch.float32).clamp(min=1)
         shares[PADDING_INDEX] = 0  # padding never comes next: it has neither score nor bias

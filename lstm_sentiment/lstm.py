@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.fused import PackedSteps, fused_lstm
+from lstm_sentiment.fused import PackedSteps, fast_dropout, fused_lstm
 
 State = tuple[Tensor, Tensor]
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -286,7 +286,7 @@ class LSTMLayer(nn.Module):
         directions = 2 if self.bidirectional else 1
         for layer in range(self.num_layers):
             if layer > 0:
-                packed = nn.functional.dropout(packed, self.dropout, self.training)
+                packed = fast_dropout(packed, self.dropout, self.training)
                 packed_rows = None
             need_hidden = need_outputs or layer < self.num_layers - 1
             hidden_by_direction = []
@@ -387,7 +387,7 @@ class LSTMLayer(nn.Module):
         """Factors (B, H) that recurrent dropout applies to the previous hidden state."""
         if not (self.training and self.recurrent_dropout):
             return None
-        return nn.functional.dropout(torch.ones_like(h), self.recurrent_dropout)
+        return fast_dropout(torch.ones_like(h), self.recurrent_dropout, training=True)
 
     @classmethod
     def from_torch(cls, lstm: nn.LSTM, backend: str = "fused") -> LSTMLayer:

@@ -507,6 +507,7 @@ def test_influence_is_the_gradient_relative_to_the_last_word():
     model = SentimentLSTM(matrix, 3, dropout=0.9)
     reviews = [[2, 3, 4, 5, 6], [7, 6, 5, 4], [2, 2]]  # the last is too short to tell
     table = influence_by_distance(model, ReviewDataset(reviews), max_distance=3)
+    assert all(parameter.grad is None for parameter in model.parameters())
     assert table["distance"].tolist() == [0, 1, 2, 3]
     expected = []
     model.eval()

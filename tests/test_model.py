@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from lstm_sentiment.fused import fast_dropout
 from lstm_sentiment.model import SentimentLSTM, evaluating
 
 VOCABULARY_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE = 12, 4, 3
@@ -228,3 +229,39 @@ def test_gradients_on_two_threads_are_the_same_each_time(cell, options):
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_keeps_each_number_with_the_same_chance(p, dtype):
+    torch.manual_seed(0)
+    n = 400_000
+    kept = fast_dropout(torch.ones(n // 8, 8, dtype=dtype), p, training=True)
+    assert kept.dtype == dtype
+    torch.testing.assert_close(
+        kept.unique(),
+        torch.tensor([0, 1 / (1 - p)]).to(dtype),
+        rtol=1e-4 + torch.finfo(dtype).eps,
+        atol=0,
+    )
+    is_kept = (kept > 0).double()
+    deviation = np.sqrt(p * (1 - p) / n)
+    assert abs(is_kept.mean() - (1 - p)) < 5 * deviation
+    # Columns are drawn from different bits of the same numbers.
+    assert (is_kept.mean(0) - (1 - p)).abs().max() < 5 * np.sqrt(8) * deviation
+    assert (is_kept.T.corrcoef() - torch.eye(8)).abs().max() < 5 * np.sqrt(8 / n)
+
+
+def test_dropout_as_pytorch_has_it():
+    x = torch.randn(3, 5, 7, requires_grad=True)
+    for p, training in ((0.0, True), (1.0, True), (0.5, False)):
+        expected = torch.nn.functional.dropout(x, p, training)
+        assert torch.equal(fast_dropout(x, p, training), expected)
+    torch.manual_seed(0)
+    dropped = fast_dropout(x, 0.5, training=True)
+    dropped.sum().backward()
+    assert torch.equal(dropped, x * x.grad)
+    torch.manual_seed(0)
+    assert torch.equal(fast_dropout(x, 0.5, training=True), dropped)
+    assert not torch.equal(fast_dropout(x, 0.5, training=True), dropped)
+    assert fast_dropout(torch.empty(0, 4), 0.5, training=True).shape == (0, 4)
