@@ -82,6 +82,7 @@ from lstm_sentiment.baselines import (
     lstm_contenders,
     nb_weighted_bigrams,
     tfidf_logistic_regression,
+    with_torch_lstm,
 )
 from lstm_sentiment.bench import (
     Rereader,

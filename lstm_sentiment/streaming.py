@@ -40,12 +40,13 @@ class WordStream:
         self.words = 0
         zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
         self._states = [(zeros, zeros) for _ in model.lstm.cells]
-        self._total, self._maximum = zeros, zeros - torch.inf
+        #: Sum and maximum of the hidden states so far, where the network looks at them.
+        self._pooled = (zeros, zeros - torch.inf) if model.pooling == "mean_max" else ()
 
     @property
     def state_bytes(self) -> int:
         """Memory that everything read so far takes."""
-        kept = [self._total, self._maximum, *(part for state in self._states for part in state)]
+        kept = [*self._pooled, *(part for state in self._states for part in state)]
         return sum(tensor.nbytes for tensor in kept)
 
     @torch.inference_mode()
@@ -65,10 +66,10 @@ class WordStream:
             self._states[layer] = cell(h, self._states[layer])
             h = self._states[layer][0]  # (1, H)
         self.words += 1
-        if model.pooling == "mean_max":
-            self._total = self._total + h
-            self._maximum = torch.maximum(self._maximum, h)
-            h = torch.cat([self._total / self.words, self._maximum], dim=1)
+        if self._pooled:
+            total, maximum = self._pooled
+            self._pooled = (total + h, torch.maximum(maximum, h))
+            h = torch.cat([self._pooled[0] / self.words, self._pooled[1]], dim=1)
         return model.output(h).item()
 
 

@@ -76,6 +76,8 @@ DRAWN = 10_000
 SEEDS = (0, 1, 2)
 TRIALS = 40
 SEARCH_STORAGE = "sqlite:///artifacts/search.db"
+# Of the trials that count; those that failed or still run do not.
+ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,8 @@ FULL_LENGTH = {
     "fifty epochs": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
     "no dropout": REPORT.but({"embedding_dropout": 0.0, "dropout": 0.0}),
+    "mean and maximum of all states": REPORT.but({"pooling": "mean_max"}),
+    "GRU": REPORT.but({"cell": "gru"}),
 }
 
 # Of half the cost, for trials of the fine-tuning.
@@ -643,47 +647,14 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
     """
     require_whole(minimum=0, trials=trials)
     data = drawn_data()
+    facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
+    facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
+    path = RESULTS / "search.csv"
+    study = _open_search(storage, path, facts, seed)
 
     @cache
     def prepared(vectors: str | None, keep: str) -> Prepared:
         return _prepare(BASE.but(vectors=vectors, keep=keep), data)
-
-    Path("artifacts").mkdir(exist_ok=True)
-    study = optuna.create_study(
-        storage=storage,
-        study_name="lstm_sentiment",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
-    )
-    path = RESULTS / "search.csv"
-    n_written = len(_read_results(path, ["number"])) if path.exists() else 0
-    if n_written > len(study.trials):
-        raise DataError(
-            f"{path} holds {n_written} trials, {storage} {len(study.trials)}: it would lose what "
-            "another storage found; give that one as --storage, or move the table away"
-        )
-    # A sampler that goes on with the same seed would propose the first trials once more.
-    study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
-    states = optuna.trial.TrialState
-    begun = (
-        trial.state == states.WAITING
-        or (trial.params == START and trial.state in (states.COMPLETE, states.PRUNED))
-        for trial in study.trials
-    )
-    if not any(begun):  # a base trial that was killed stays RUNNING and is none
-        study.enqueue_trial(START)
-    facts = {**_versions(), "unlabelled_n": len(data.unlabelled)}
-    facts |= {f"{name}_n": len(data.token_lists[name]) for name in ("train", "validation")}
-    sizes = {name: value for name, value in facts.items() if name.endswith("_n")}
-    if any(
-        trial.user_attrs.get(name, size) != size
-        for trial in study.trials
-        for name, size in sizes.items()
-    ):
-        raise DataError(
-            f"the trials in {storage} are of other data; give another --storage, or delete that one"
-        )
 
     def objective(trial: optuna.Trial) -> float:
         def report(row: dict) -> None:
@@ -697,11 +668,10 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
         for name, value in facts.items():
             trial.set_user_attr(name, value)
         ready = prepared(configuration.vectors, configuration.keep)
-        sets = ready.datasets
+        sets = (ready.datasets["train"], ready.datasets["validation"])
         model = build_model(configuration, ready)
-        settings = configuration.training
         try:
-            result = run_trial(model, sets["train"], sets["validation"], settings, report)
+            result = run_trial(model, *sets, configuration.training, report)
         except FloatingPointError as error:  # a rate too high is a bad trial, not the search's end
             raise optuna.TrialPruned(str(error)) from error
         return result["validation_accuracy"]
@@ -710,12 +680,51 @@ def run_search(trials: int = TRIALS, storage: str = SEARCH_STORAGE, seed: int = 
         with replacing(path) as part:
             _search_table(study).to_csv(part, index=False)
 
-    ended = (states.COMPLETE, states.PRUNED)
-    if sum(trial.state in ended for trial in study.trials) < trials:
-        enough = MaxTrialsCallback(trials, states=ended)
+    if sum(trial.state in ENDED for trial in study.trials) < trials:
+        enough = MaxTrialsCallback(trials, states=ENDED)
         study.optimize(objective, callbacks=[write, enough])
     write(study, None)
     return _search_table(study)
+
+
+def _open_search(storage: str, path: Path, facts: dict, seed: int) -> optuna.Study:
+    """What `storage` holds of the search, with `START` to be tried if it has not been.
+
+    Refused is what would mix trials of other data, or lose those that the table `path` holds.
+    """
+    Path("artifacts").mkdir(exist_ok=True)
+    study = optuna.create_study(
+        storage=storage,
+        study_name="lstm_sentiment",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+    )
+    n_written = len(_read_results(path, ["number"])) if path.exists() else 0
+    if n_written > len(study.trials):
+        raise DataError(
+            f"{path} holds {n_written} trials, {storage} {len(study.trials)}: it would lose what "
+            "another storage found; give that one as --storage, or move the table away"
+        )
+    sizes = {name: value for name, value in facts.items() if name.endswith("_n")}
+    if any(
+        trial.user_attrs.get(name, size) != size
+        for trial in study.trials
+        for name, size in sizes.items()
+    ):
+        raise DataError(
+            f"the trials in {storage} are of other data; give another --storage, or delete that one"
+        )
+    # A sampler that goes on with the same seed would propose the first trials once more.
+    study.sampler = optuna.samplers.TPESampler(seed=1000 * seed + len(study.trials))
+    begun = (
+        trial.state == optuna.trial.TrialState.WAITING
+        or (trial.params == START and trial.state in ENDED)
+        for trial in study.trials
+    )
+    if not any(begun):  # a base trial that was killed stays RUNNING and is none
+        study.enqueue_trial(START)
+    return study
 
 
 def best_of_search() -> Configuration:

@@ -146,7 +146,8 @@ def test_steps_are_timed_for_every_combination(in_this_process):
     rows = pd.DataFrame(bench_steps(small_dataset(512), 9, hidden_sizes=[4], rounds=1))
     one_way = rows[rows["directions"] == 1]
     assert one_way["model"].tolist() == CONTENDERS * 2
-    assert rows[rows["directions"] == 2]["model"].tolist() == [CONTENDERS[-1], *CONTENDERS[1:-1]] * 2
+    both_ways = rows[rows["directions"] == 2]
+    assert both_ways["model"].tolist() == [CONTENDERS[-1], *CONTENDERS[1:-1]] * 2
     assert one_way["vectors"].tolist() == ["frozen"] * 4 + ["fine-tuned"] * 4
     first = rows[rows["training_speedup"] == 1]
     assert first["model"].str.startswith("nn.LSTM").all()

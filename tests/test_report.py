@@ -406,6 +406,20 @@ def test_the_committed_report_holds_no_whole_review():
     assert not [review for review in long_reviews if review[:200] in printed]
 
 
+def test_whoever_is_cited_is_listed_and_the_other_way_round():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    (references,) = [text for text in prose if text.startswith("## References")]
+    listed = set(re.findall(r"^- ([A-Z]\w+)[^(]*\((\d{4})\)\.", references, re.MULTILINE))
+    outputs = [output.get("data", {}) for cell in code_cells(notebook) for output in cell.outputs]
+    written = [data["text/markdown"] for data in outputs if "text/markdown" in data]
+    others = "\n".join([*(text for text in prose if text != references), *written])
+    name = r"[A-Z][a-zé]+"
+    cited = re.findall(rf"\b({name})(?: & {name}| et\s+al\.)?\s\(?((?:19|20)\d\d)\b", others)
+    assert len(listed) > 15
+    assert set(cited) == listed
+
+
 def output_texts(notebook):
     """Every text among the outputs of a notebook."""
     for cell in code_cells(notebook):
