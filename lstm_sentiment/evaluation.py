@@ -61,7 +61,11 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 def points(difference: float) -> str:
     """A difference of two shares, in percentage points: 0.012 is "+1.2 points"."""
-    return f"{round(100 * difference, 1) + 0:+.1f} points"  # + 0: no -0.0
+    return f"{_signed(difference)} points"
+
+
+def _signed(difference: float) -> str:
+    return f"{round(100 * difference, 1) + 0:+.1f}"  # + 0: no -0.0
 
 
 @dataclass(frozen=True)
@@ -72,21 +76,21 @@ class Difference:
     error: float
 
     @property
-    def is_shown(self) -> bool:
-        """Whether it is larger than its error, which chance alone makes it in one case of 20."""
+    def is_significant(self) -> bool:
+        """Whether it exceeds its error, as chance alone would make it in one case of 20."""
         return abs(self.value) > self.error
 
     @property
     def table_entry(self) -> str:
-        """Short: points, error, and a star where it is shown."""
-        return f"{100 * self.value:+.1f} ± {100 * self.error:.1f}{'*' if self.is_shown else ''}"
+        """Short: points, error, and a star where it is significant."""
+        return f"{_signed(self.value)} ± {100 * self.error:.1f}{'*' if self.is_significant else ''}"
 
     def __sub__(self, other: Difference) -> Difference:
         return Difference(self.value - other.value, float(np.hypot(self.error, other.error)))
 
     def __str__(self) -> str:
-        doubt = "" if self.is_shown else ", so not shown"
-        return f"{points(self.value)} (give or take {100 * self.error:.1f}{doubt})"
+        doubt = "" if self.is_significant else " (not significant)"
+        return f"{_signed(self.value)} ± {100 * self.error:.1f} points{doubt}"
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Accuracy:
     def __str__(self) -> str:
         low, high = self.interval
         seeds = f"mean of {self.seeds} seeds" if self.seeds > 1 else "one seed"
-        return f"{self.value:.1%} of {self.n:,} ({low:.1%} to {high:.1%}, {seeds})"
+        return f"{self.value:.1%} ({low:.1%} to {high:.1%}; n = {self.n:,}, {seeds})"
 
 
 def evaluate(

@@ -238,7 +238,8 @@ def fast_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """What `torch.nn.functional.dropout` does, in an eighth of the time on an AMD processor.
 
     There PyTorch draws a double for each number of `x`, one after another, which took a tenth of a
-    training step. Here 16 random bits decide for each, which meets `p` to 0.00001.
+    training step. Here 16 random bits decide for each, which meets `p` to 0.00001: a random integer
+    of 64 bits, seen as four of 16, serves for four numbers.
     """
     kept = round((1 - p) * 2**16)  # of the 2^16 numbers that 16 bits can be
     if not (training and x.device.type == "cpu" and 0 < kept < 2**16):

@@ -76,7 +76,7 @@ DRAWN = 10_000
 SEEDS = (0, 1, 2)
 TRIALS = 40
 SEARCH_STORAGE = "sqlite:///artifacts/search.db"
-# Of the trials that count; those that failed or still run do not.
+# Trials that failed or still run are not counted.
 ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -131,8 +132,14 @@ def test_the_saved_model_answers(quick_run):
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    """An empty session of Colab; `commands` are those that were run in it, without their effect."""
+    """An empty session of Colab, in which the committed notebook is open.
+
+    `commands` are those that were run in it, without their effect; `opened` is what Colab says of it.
+    """
     commands = []
+    colab = ModuleType("google.colab")
+    opened = {"ipynb": json.loads(NOTEBOOK.read_text(encoding="utf-8"))}
+    colab._message = SimpleNamespace(blocking_request=lambda request, timeout_sec: opened)
 
     def run(command, check):
         commands.append(command)
@@ -140,10 +147,10 @@ def session(tmp_path, monkeypatch):
             (tmp_path / command[-1] / "lstm_sentiment").mkdir(parents=True)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(subprocess, "run", run)
-    return SimpleNamespace(folder=tmp_path, commands=commands)
+    return SimpleNamespace(folder=tmp_path, commands=commands, colab=colab, opened=opened)
 
 
 INSTALL = [sys.executable, "-m", "pip", "install", "-q", "-r", "requirements.txt"]
@@ -169,7 +176,40 @@ def test_on_colab_the_project_is_fetched_from_its_address(session):
     assert Path.cwd() == session.folder / "project"
 
 
-def test_on_colab_without_either_it_says_what_to_do(session):
+def test_the_badge_opens_the_notebook_of_the_repository_and_the_first_cell_fetches_it(session):
+    workflow = (ROOT / ".github" / "workflows" / "badge.yml").read_text(encoding="utf-8")
+    (write_address,) = re.findall(r"^ +(notebook=.*\n +sed .*)$", workflow, re.MULTILINE)
+    (session.folder / "notebooks").mkdir()
+    for path in (Path("README.md"), NOTEBOOK.relative_to(ROOT)):
+        shutil.copy(ROOT / path, session.folder / path)
+    for _ in range(2):  # again, it changes nothing
+        subprocess.check_call(
+            ["bash", "-ec", write_address],
+            env={"PATH": os.environ["PATH"], "GITHUB_REPOSITORY": "a-student/his.project"}
+            | {"GITHUB_REF_NAME": "main"},
+        )
+    link = (
+        "(https://colab.research.google.com/github/a-student/his.project/blob/main/notebooks/"
+        "report.ipynb)"
+    )
+    assert f"colab-badge.svg)]{link}" in Path("README.md").read_text(encoding="utf-8")
+    notebook = json.loads(Path("notebooks/report.ipynb").read_text(encoding="utf-8"))
+    assert f"colab-badge.svg)]{link}" in "".join(notebook["cells"][0]["source"])
+    assert notebook["cells"][1:] == session.opened["ipynb"]["cells"][1:]
+
+    session.opened["ipynb"] = notebook
+    shutil.rmtree("notebooks")
+    exec(cell_with("def find_project"), {})
+    address = "https://github.com/a-student/his.project"
+    assert session.commands == [["git", "clone", "-q", "--depth=1", address, "project"], INSTALL]
+
+
+@pytest.mark.parametrize("interface_has_changed", [False, True])
+def test_on_colab_without_either_it_says_what_to_do(session, interface_has_changed):
+    if interface_has_changed:
+        del session.colab._message
+    else:  # opened from elsewhere than GitHub
+        session.opened.clear()
     with pytest.raises(SystemExit, match="upload the hand-in zip into the session or set"):
         exec(cell_with("def find_project"), {})
     assert session.commands == []

@@ -45,9 +45,9 @@ def test_a_difference_of_shares_is_said_in_points(difference, said):
 
 
 def test_an_accuracy_says_its_interval_and_its_seeds():
-    assert str(Accuracy(0.9, 100)) == "90.0% of 100 (84.1% to 95.9%, one seed)"
+    assert str(Accuracy(0.9, 100)) == "90.0% (84.1% to 95.9%; n = 100, one seed)"
     assert str(Accuracy(0.9, 1_000_000, 4, 0.02)) == (
-        "90.0% of 1,000,000 (88.0% to 92.0%, mean of 4 seeds)"
+        "90.0% (88.0% to 92.0%; n = 1,000,000, mean of 4 seeds)"
     )
 
 
@@ -64,19 +64,20 @@ def test_the_interval_holds_the_true_accuracy_19_times_in_20():
     )
 
 
-def test_a_difference_is_shown_if_it_exceeds_two_standard_errors():
+def test_a_difference_is_significant_if_it_exceeds_two_standard_errors():
     better, worse = Accuracy(0.8, 400), Accuracy(0.7, 400)
     difference = better - worse
     assert difference.value == pytest.approx(0.1)
     assert difference.error == pytest.approx(2 * np.sqrt(0.8 * 0.2 / 400 + 0.7 * 0.3 / 400))
-    assert difference.is_shown
-    assert str(difference) == "+10.0 points (give or take 6.1)"
+    assert difference.is_significant
+    assert str(difference) == "+10.0 ± 6.1 points"
     assert difference.table_entry == "+10.0 ± 6.1*"
     doubtful = Accuracy(0.8, 40) - Accuracy(0.7, 40)
-    assert not doubtful.is_shown
-    assert str(doubtful) == "+10.0 points (give or take 19.2, so not shown)"
+    assert not doubtful.is_significant
+    assert str(doubtful) == "+10.0 ± 19.2 points (not significant)"
     assert doubtful.table_entry == "+10.0 ± 19.2"
-    assert (worse - better).is_shown
+    assert (worse - better).is_significant
+    assert str(Difference(-0.0001, 0.01)) == "+0.0 ± 1.0 points (not significant)"
 
 
 def test_the_errors_of_two_differences_add_as_squares():
