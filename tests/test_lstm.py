@@ -641,7 +641,7 @@ def test_memory_is_given_back_after_the_backward_pass_though_the_loss_is_kept(mo
 def test_under_autocast_it_computes_in_the_dtype_of_its_weights(backend, compiled, monkeypatch):
     torch.manual_seed(0)
     if not compiled:  # as on a GPU
-        monkeypatch.setattr(fused, "_has_onednn", lambda tensor: False)
+        monkeypatch.setattr(fused, "_has_avx512", lambda tensor: False)
         monkeypatch.setattr(recurrence, "is_compiled", lambda tensor: False)
         monkeypatch.setattr(fused, "is_compiled", lambda tensor: False)
     layer, before = LSTMLayer(3, 4, backend=backend), nn.Linear(3, 3)
@@ -662,11 +662,31 @@ def test_under_autocast_it_computes_in_the_dtype_of_its_weights(backend, compile
         layer(x, state=(state[0],))
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_a_backward_pass_under_autocast_loses_no_precision(compiled, monkeypatch):
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available()
+    or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"),
+    reason="this PyTorch comes without oneDNN",
+)
+WITH_AND_WITHOUT_ONEDNN = [False, pytest.param(True, marks=needs_onednn)]
+
+
+@pytest.mark.parametrize("onednn", WITH_AND_WITHOUT_ONEDNN)
+@pytest.mark.parametrize("n", [1, fused.ROW_MULTIPLE, 2 * fused.BLOCK_ROWS + 5])
+def test_products_are_the_same_through_onednn(n, onednn, monkeypatch):
     torch.manual_seed(0)
-    if not compiled:  # as on a GPU
-        monkeypatch.setattr(fused, "_has_onednn", lambda tensor: False)
+    monkeypatch.setattr(fused, "_has_avx512", lambda tensor: onednn)
+    x, d_output, weight, bias = (torch.randn(*shape) for shape in [(n, 6), (n, 8), (8, 6), (8,)])
+    with torch.no_grad():
+        assert torch.allclose(fused.linear(x, weight), x @ weight.t(), atol=1e-5)
+        assert torch.allclose(fused.linear(x, weight, bias), x @ weight.t() + bias, atol=1e-5)
+        expected = (d_output.double().t() @ x.double()).float()
+        assert torch.allclose(fused.weight_gradient(d_output, x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("onednn", WITH_AND_WITHOUT_ONEDNN)
+def test_a_backward_pass_under_autocast_loses_no_precision(onednn, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(fused, "_has_avx512", lambda tensor: onednn)
     layer, x = LSTMLayer(3, 4), torch.randn(2, 5, 3)
     expected = gradients_of(layer, lambda: layer(x)[0])
     outputs = layer(x)[0].sum()
