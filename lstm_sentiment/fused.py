@@ -224,8 +224,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
     """(n, M), (n, K) -> (M, K): d_output^T x.
 
-    Where `_has_avx512`, it is computed as the weight gradient of a 1x1 convolution, which leads to
-    oneDNN (see `linear`) and takes half the time; with AVX2 only, it would take three times as long.
+    Where `_has_avx512`, as the weight gradient of a 1x1 convolution, which leads to oneDNN (see
+    `linear`) and takes half the time; with AVX2 only, that would take three times as long.
     """
     if not _has_avx512(x):
         return d_output.t() @ x

@@ -134,7 +134,8 @@ def test_the_saved_model_answers(quick_run):
 def session(tmp_path, monkeypatch):
     """An empty session of Colab, in which the committed notebook is open.
 
-    `commands` are those that were run in it, without their effect; `opened` is what Colab says of it.
+    `commands` are those that were run in it, without their effect; `opened` is the answer of Colab
+    to the question which notebook that is.
     """
     commands = []
     colab = ModuleType("google.colab")
