@@ -3,8 +3,8 @@
 The public names, in the order in which data passes through them.
 """
 
+from lstm_sentiment.text import DataError
 from lstm_sentiment.data import (
-    DataError,
     ReviewDataset,
     batch_padding_share,
     describe_loading,
@@ -13,9 +13,9 @@ from lstm_sentiment.data import (
     load_reviews,
     load_unlabelled,
     make_loader,
-    read_review_column,
     split_reviews,
 )
+from lstm_sentiment.files.tables import read_review_column
 from lstm_sentiment.text import (
     Vocabulary,
     choose_max_length,
@@ -25,19 +25,17 @@ from lstm_sentiment.text import (
     tokenize_all,
     truncate,
 )
-from lstm_sentiment.embeddings import (
-    as_keyed_vectors,
-    build_embedding_matrix,
+from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, train_word_vectors
+from lstm_sentiment.report.words import (
     choose_words,
     cosine_table,
-    load_word_vectors,
     mean_by_relation,
     mean_cosines,
     nearest_words,
     project,
-    separation,
-    train_word_vectors,
 )
+from lstm_sentiment.evaluation import separation
 from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell, run_cells
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.training import (
@@ -50,7 +48,7 @@ from lstm_sentiment.training import (
     search,
     train,
 )
-from lstm_sentiment.language_model import (
+from lstm_sentiment.studies.language_model import (
     LanguageModel,
     PretrainingConfig,
     perplexity,
@@ -59,32 +57,32 @@ from lstm_sentiment.language_model import (
 )
 from lstm_sentiment.evaluation import (
     Accuracy,
-    accuracy_by_length,
-    accuracy_by_negation,
-    audit,
     compare,
     evaluate,
     evaluation_table,
     expected_calibration_error,
     fit_temperature,
-    influence_by_distance,
-    kept_per_word,
-    misclassified,
     points,
     reliability_curve,
-    same_accuracy_p_value,
     wilson_interval,
     write_metrics,
 )
-from lstm_sentiment.baselines import (
+from lstm_sentiment.report.probes import (
+    accuracy_by_length,
+    accuracy_by_negation,
+    audit,
+    influence_by_distance,
+    kept_per_word,
+    misclassified,
+    same_accuracy_p_value,
+)
+from lstm_sentiment.studies.baselines import (
     averaged_word_vectors,
-    differences_from_torch,
-    lstm_contenders,
     nb_weighted_bigrams,
     tfidf_logistic_regression,
-    with_torch_lstm,
 )
-from lstm_sentiment.bench import (
+from lstm_sentiment.report.speed import differences_from_torch, lstm_contenders, with_torch_lstm
+from lstm_sentiment.report.speed import (
     Rereader,
     RunningAverage,
     compare_speed,
@@ -93,7 +91,7 @@ from lstm_sentiment.bench import (
     time_by_operation,
     word_latency,
 )
-from lstm_sentiment.configurations import (
+from lstm_sentiment.studies.presets import (
     PRESETS,
     PRETRAINED,
     REPORT,
@@ -101,7 +99,7 @@ from lstm_sentiment.configurations import (
     build_model,
     prepare,
 )
-from lstm_sentiment.study import (
+from lstm_sentiment.studies.study import (
     ABLATION,
     FROM_LANGUAGE_MODEL,
     FULL_LENGTH,
@@ -114,15 +112,10 @@ from lstm_sentiment.study import (
     run_study,
     summarise_study,
 )
-from lstm_sentiment.results import study_results
-from lstm_sentiment.streaming import (
-    WordStream,
-    gate_openings,
-    quantized,
-    weight_bytes,
-    word_by_word,
-)
-from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
-from lstm_sentiment.predictor import SentimentPredictor, write_submission
+from lstm_sentiment.studies.results import study_results
+from lstm_sentiment.classifier import WordStream, word_by_word
+from lstm_sentiment.report.probes import gate_openings, quantized, weight_bytes
+from lstm_sentiment.report.probes import first_word_task, remembered_first_word, shuffled
+from lstm_sentiment.classifier import SentimentPredictor, write_submission
 
 __version__ = "0.1.0"

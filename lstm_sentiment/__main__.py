@@ -17,8 +17,21 @@ import pandas as pd
 from optuna.storages import get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
-from lstm_sentiment.bench import (
-    BATCH_SIZE,
+from lstm_sentiment.classifier import SentimentPredictor, write_submission
+from lstm_sentiment.data import (
+    ReviewDataset,
+    describe_loading,
+    draw_balanced,
+    load_reviews,
+    load_unlabelled,
+    split_reviews,
+)
+from lstm_sentiment.embeddings import load_word_vectors
+from lstm_sentiment.evaluation import evaluate, evaluation_table, fit_temperature, write_metrics
+from lstm_sentiment.files.tables import read_review_column
+from lstm_sentiment.model import POOLINGS
+from lstm_sentiment.report.speed import BATCH_SIZE
+from lstm_sentiment.studies.bench import (
     bench_compilation,
     bench_epoch,
     bench_growth,
@@ -26,7 +39,7 @@ from lstm_sentiment.bench import (
     bench_preparation,
     bench_steps,
 )
-from lstm_sentiment.configurations import (
+from lstm_sentiment.studies.presets import (
     PRESETS,
     PRETRAINED,
     REPORT,
@@ -34,22 +47,7 @@ from lstm_sentiment.configurations import (
     build_model,
     prepare,
 )
-from lstm_sentiment.data import (
-    DataError,
-    ReviewDataset,
-    describe_loading,
-    draw_balanced,
-    load_reviews,
-    load_unlabelled,
-    normalised_text,
-    read_review_column,
-    split_reviews,
-)
-from lstm_sentiment.embeddings import load_word_vectors
-from lstm_sentiment.evaluation import evaluate, evaluation_table, fit_temperature, write_metrics
-from lstm_sentiment.model import POOLINGS
-from lstm_sentiment.predictor import SentimentPredictor, write_submission
-from lstm_sentiment.study import (
+from lstm_sentiment.studies.study import (
     SEARCH_STORAGE,
     SEEDS,
     STUDIES,
@@ -60,10 +58,12 @@ from lstm_sentiment.study import (
     summarise_study,
 )
 from lstm_sentiment.text import (
+    DataError,
     Vocabulary,
     choose_max_length,
     encode_labels,
     encode_reviews,
+    normalised_text,
     tokenize_all,
 )
 from lstm_sentiment.training import machine, predict_logits, predict_proba, train

@@ -7,100 +7,50 @@ Whatever is left out on the way is counted and said; what cannot be used raises 
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import csv
-import glob
-import gzip
-import html
 import importlib.resources
-import io
-import lzma
-import os
-import re
-import stat
-import tarfile
-import time
 import warnings
-import zipfile
-import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from lstm_sentiment.files.archives import load_acl_imdb
+from lstm_sentiment.files.duplicates import near_duplicate_groups
+from lstm_sentiment.files.find import _existing_data_folder, _present, checked_path
+from lstm_sentiment.files.tables import (
+    REVIEW_COLUMNS,
+    SENTIMENT_COLUMNS,
+    SENTIMENT_OF_LABEL,
+    _column,
+    _RawTable,
+    _read_table,
+    read_review_column,
+)
+from lstm_sentiment.text import UNKNOWN_INDEX, DataError, normalised_text
+
 BUNDLE = "bundle"
+
+
 LABELLED_FILES = ("subset10000_IMDB_Dataset.csv", "IMDB Dataset.csv")
+
+
 KAGGLE_FILE = "subset1000_IMDB_Dataset.csv"
+
+
 ACL_IMDB_NAMES = ("aclImdb", "aclImdb_v1.tar.gz")
-PACKED_SUFFIXES = ("", ".gz", ".zip")
-REVIEW_COLUMNS = ("review", "text", "reviews", "review_text", "content", "comment")
-SENTIMENT_COLUMNS = ("sentiment", "label", "sentiments", "labels", "polarity", "target", "class")
-SENTIMENT_OF_LABEL = {
-    **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), "positive"),
-    **dict.fromkeys(("negative", "neg", "0", "0.0", "false"), "negative"),
-}
+
+
 LOSS_REASONS = {
     "malformed_removed": "rows whose fields do not fit the header",
     "missing_removed": "reviews without a word",
     "unknown_label_removed": "labels that are missing or unknown",
     "contradictory_removed": "rows whose review carries both labels",
 }
-UNKNOWN_INDEX = 1  # of words outside the vocabulary; a review without a word becomes one of them
-# Far above the 66 MB of Kaggle's 50,000 reviews; stops an archive that unpacks without end.
-MAX_FILE_BYTES = 2**30
-# A thousand times the longest review: what one file of an archive, or one header, may hold.
-MAX_MEMBER_BYTES = 2**24
-# From this many lines on a quoted field is compared with rows: a cast list has the form of some.
-MIN_SWALLOWED_LINES, MIN_SWALLOWED_LABELLED_LINES = 20, 3
-LONG_REVIEW_LINES = 50  # in a file of one column, lines and rows look alike: worth a word
-# No process pauses that long while it writes a file: it was killed.
-ABANDONED_AFTER_SECONDS = 24 * 60 * 60
-
-
-class DataError(ValueError):
-    """Input that cannot be used: the message says what is wrong, where, and what to do."""
-
-
-# ---- Text as it is compared: without markup, case and punctuation ----
-
-TAG_NAMES = (
-    "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|embed|font|h[1-6]|head"
-    "|hr|html|i|iframe|img|input|ins|li|link|meta|object|ol|p|param|pre|q|s|script|small|span"
-    "|strike|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul|var|video"
-)
-# Real tags only, with nothing but attributes behind the name: "<3" and "<sigh>" are text. No
-# quantifier can match what its neighbour matches, so the time stays linear in the text.
-MARKUP_TAG = re.compile(
-    rf"</?(?:{TAG_NAMES})(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*(?:/\s*)?>"
-    r"|<!--[^<>]*-->",
-    re.IGNORECASE,
-)
-MARKUP_ENTITY = re.compile(r"&#?\w{1,31};")
-NO_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
-
-
-def without_markup(text: str) -> str:
-    """`text` with HTML entities resolved and HTML tags replaced by a blank."""
-    if "&" in text:
-        text = MARKUP_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
-    return MARKUP_TAG.sub(" ", text) if "<" in text else text
-
-
-def normalised_text(text: str) -> str:
-    """The letters and digits of `text` in one case, words separated by single blanks.
-
-    Two reviews with the same normalised text are the same review to a reader.
-    """
-    return NO_LETTER_OR_DIGIT.sub(" ", without_markup(text).casefold()).strip()
 
 
 def _has_words(text: str) -> bool:
@@ -109,394 +59,9 @@ def _has_words(text: str) -> bool:
     return text[:1].isalnum() or bool(normalised_text(text))
 
 
-# ---- Reading files ----
-
-
-class _RawTable(NamedTuple):
-    """A delimited file as read: the rows that fit the header, and what is to be said about it."""
-
-    header: list[str]
-    rows: list[list[str]]
-    row_numbers: list[int]  # of `rows`; 1 is the first row after the header
-    malformed: list[int]  # numbers of the rows that do not fit the header
-    notes: list[str]
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` at the end, whole or not at all.
-
-    What processes that were killed left unfinished beside it is removed when it is a day old.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        with contextlib.suppress(OSError):  # another process may be faster
-            if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_SECONDS:
-                unfinished.unlink()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes never share one
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def data_folder() -> Path:
-    """Where data files lie: `$LSTM_SENTIMENT_DATA`, or `data` in the current folder."""
-    return Path(os.environ.get("LSTM_SENTIMENT_DATA") or "data")
-
-
-def checked_path(path: str | Path) -> Path:
-    """`path` with "~" resolved; what is there, if anything, is a file or a folder.
-
-    Raises:
-        DataError: it is something else (reading a pipe could wait for ever), or cannot be a path.
-    """
-    try:
-        path = Path(path).expanduser()
-        mode = path.stat().st_mode
-    except FileNotFoundError:  # whoever wants to read there says so
-        mode = stat.S_IFREG
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL character
-        raise DataError(f"{str(path)[:80]!r} cannot be read: {str(error)[:80]}") from error
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataError(f"{path} is neither a file nor a folder; copy what it holds to a file")
-    return path
-
-
-def _existing_data_folder() -> Path:
-    folder = data_folder()
-    if os.environ.get("LSTM_SENTIMENT_DATA") and not folder.is_dir():
-        raise DataError(
-            f"LSTM_SENTIMENT_DATA names {str(folder)!r}, which is no folder (looked from "
-            f"{Path.cwd()}); correct it, or unset it to use 'data'"
-        )
-    return folder
-
-
-def _read_table(path: Path) -> _RawTable:
-    """Read a delimited text file without losing a row unnoticed.
-
-    Plain, .gz or .zip; UTF-8, UTF-16 or Windows-1252; fields separated by comma, semicolon or tab
-    and quoted as in RFC 4180; any line ends. Empty lines are no rows.
-
-    Raises:
-        DataError: the file is missing, empty, damaged or no text, or its quotes do not balance.
-    """
-    text, notes = _decode(_read_bytes(path))
-    _check_is_text(text, path)
-    records = _parse_csv(text, path)
-    while not records[-1]:
-        records.pop()
-    if not all(records):
-        notes.append(f"{sum(not record for record in records):,} empty lines skipped")
-    header, *body = [record for record in records if record]
-    if not body:
-        raise DataError(
-            f"{path} has a header and no rows; download it again (it begins with {text[:40]!r})"
-        )
-    rows, row_numbers, malformed = [], [], []
-    for number, row in enumerate(body, start=1):
-        if len(row) > len(header) and not any(row[len(header) :]):
-            row = row[: len(header)]  # separators behind the last field
-        if len(row) == len(header):
-            rows.append(row)
-            row_numbers.append(number)
-        else:
-            malformed.append(number)
-    header = [name.strip().casefold() for name in header]
-    return _RawTable(header, rows, row_numbers, malformed, notes)
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The bytes of a plain, gzip or zip file, told apart by content rather than by name."""
-    path = checked_path(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder where a file is expected; name the CSV file in it")
-    try:
-        with path.open("rb") as file, _unpacked(file, path) as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from error
-    except (
-        *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile),
-        ValueError,  # such as a member's name that cannot be decoded
-    ) as error:
-        raise DataError(f"{path} is damaged or incomplete ({error}); download it again") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a zip file with a password
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{path} holds more than {MAX_FILE_BYTES:,} bytes; split it")
-    if content[257:262] == b"ustar":
-        raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
-    return content
-
-
-def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
-    magic = file.read(2)
-    file.seek(0)
-    if magic == b"\x1f\x8b":
-        return gzip.open(file)
-    if magic != b"PK":
-        return file
-    archive = zipfile.ZipFile(file)
-    members = [
-        name
-        for name in archive.namelist()
-        if name.lower().endswith((".csv", ".tsv", ".txt")) and not name.startswith("__MACOSX/")
-    ]
-    if len(members) != 1:
-        raise DataError(
-            f"{path} must hold exactly one .csv file, found {members[:5]}; unpack it and "
-            "name one, or save a workbook as CSV"
-        )
-    return archive.open(members[0])
-
-
-def _decode(content: bytes) -> tuple[str, list[str]]:
-    """The text of UTF-8, UTF-16 or Windows-1252 bytes, with notes on what had to be guessed."""
-    head = content[:4096]
-    notes = []
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", errors="replace")
-    elif head[1::2].count(0) > len(head) // 4:  # the upper byte of a Latin letter is zero
-        text = content.decode("utf-16-le", errors="replace")
-    elif head[0::2].count(0) > len(head) // 4:
-        text = content.decode("utf-16-be", errors="replace")
-    else:
-        text, foreign = _decode_bytewise(content)
-        if foreign:
-            notes.append(f"{foreign:,} places were not UTF-8 and were read as Windows-1252")
-    if "\0" in text:
-        notes.append(f"{text.count(chr(0)):,} NUL characters removed")
-        text = text.replace("\0", "")
-    return text.lstrip("\ufeff"), notes  # some programs put a second byte order mark
-
-
-def _decode_bytewise(content: bytes) -> tuple[str, int]:
-    """UTF-8, with the bytes that are none read as Windows-1252; at how many places."""
-    try:
-        return content.decode("utf-8-sig"), 0
-    except UnicodeDecodeError:
-        return re.subn(
-            "[\udc80-\udcff]+",
-            lambda run: run[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace"),
-            content.decode("utf-8-sig", "surrogateescape"),
-        )
-
-
-def _check_is_text(text: str, path: Path) -> None:
-    head = text[:4096].lstrip().lower()
-    if not head and not text.strip():
-        raise DataError(f"{path} is empty; download it again")
-    if head.startswith(("<!doctype", "<html", "<?xml")):
-        raise DataError(f"{path} is a web page, not a CSV file; download the file itself")
-    if head.startswith("version https://git-lfs"):
-        raise DataError(f"{path} is a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
-    if head.startswith(("{", "[")):
-        raise DataError(
-            f"{path} is JSON or RTF, not CSV; save the table as CSV (it begins with {head[:40]!r})"
-        )
-    strange = sum(char == "\ufffd" or (char < " " and not char.isspace()) for char in head)
-    if strange > len(head) // 20:
-        raise DataError(f"{path} is not a text file; save the table as CSV in UTF-8")
-
-
-def _parse_csv(text: str, path: Path) -> list[list[str]]:
-    """All records of the file, an empty one for an empty line."""
-    first_line = re.search(r"\S[^\r\n]*", text)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    if delimiter not in first_line:
-        # With one column a comma belongs to the review: separate at what no text contains.
-        delimiter = "\x1f"
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
-    records, next_line, header = [], 1, []
-    previous_limit = csv.field_size_limit(MAX_FILE_BYTES)
-    try:
-        for record in reader:
-            if reader.line_num - next_line >= MIN_SWALLOWED_LABELLED_LINES:
-                _check_closed_quotes(record, header, delimiter, f"{path}, row {len(records)}")
-            records.append(record)
-            next_line = reader.line_num + 1
-            if len(records) == 1:
-                header = [name.strip().casefold() for name in record]
-    except csv.Error as error:
-        unfinished = "end of data" in str(error)
-        raise DataError(
-            f"{path}, row {len(records)} (line {next_line}): "
-            + ("the file ends inside a quoted field" if unfinished else f"wrong quoting ({error})")
-            + "; double the quotes inside a quoted review, or download the file again"
-        ) from error
-    finally:
-        csv.field_size_limit(previous_limit)
-    return records
-
-
-def _check_closed_quotes(
-    record: Sequence[str], header: Sequence[str], delimiter: str, where: str
-) -> None:
-    """Refuse a quoted field most of whose lines are rows: a quotation mark was not closed there.
-
-    Such a line has as many fields as the header, none of which begins with a blank as after a
-    comma in prose, and a known label where the header has labels. A file of one column gives
-    nothing to go by.
-    """
-    label = next((header.index(name) for name in SENTIMENT_COLUMNS if name in header), None)
-    delimiters = len(header) - 1
-    least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
-    for field in record if delimiters > 0 else ():
-        if field.count(delimiter) < least * delimiters:  # for speed
-            continue
-        lines = field.splitlines()[:-1]  # the last line ends within a row
-        fitting = [line.split(delimiter) for line in lines if line.count(delimiter) == delimiters]
-        rows = sum(
-            not any(text[:1] == " " for text in fields)
-            and (label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL)
-            for fields in fitting
-        )
-        if rows >= least and rows > len(lines) / 2:
-            raise DataError(
-                f"{where}: a quoted field holds {len(lines) + 1:,} lines, {rows:,} of which look "
-                "like rows; close its quotation mark, or double one that is meant as text"
-            )
-
-
-def _column(table: _RawTable, accepted: Sequence[str], path: Path) -> list[str]:
-    for name in accepted:
-        if name in table.header:
-            if table.header.count(name) > 1:
-                raise DataError(f"{path} has more than one column {name}; remove or rename one")
-            position = table.header.index(name)
-            return [row[position].strip() for row in table.rows]
-    found = [name[:40] for name in table.header[:10]]
-    raise DataError(f"{path} has no column {' or '.join(accepted)}; its first row reads {found}")
-
-
 def find_kaggle_file() -> Path | None:
     """The assignment's hidden test file in the data folder, if it is there."""
     return next(iter(_present([KAGGLE_FILE])), None)
-
-
-def read_review_column(path: str | Path) -> list[str]:
-    """The reviews of a file, in order, one for each of its rows.
-
-    Rows without text are kept as "" with a warning, so that predictions line up with the rows.
-
-    Raises:
-        DataError: the file cannot be read, has no review column, or a row does not fit the header.
-    """
-    path = checked_path(path)
-    table = _read_table(path)
-    reviews = _column(table, REVIEW_COLUMNS, path)
-    if table.malformed:
-        raise DataError(
-            f"{path}, row {table.malformed[0]}: {len(table.malformed)} rows do not fit the header; "
-            "put reviews that hold a separator in quotes"
-        )
-    notes = list(table.notes)
-    if not all(reviews):
-        notes.append(f"{reviews.count(''):,} of {len(reviews):,} reviews are blank")
-    lines = [1 + max(text.count("\n"), text.count("\r")) for text in reviews]
-    if max(lines) > LONG_REVIEW_LINES:
-        notes.append(
-            f"row {1 + lines.index(max(lines))} has {max(lines):,} lines; if these are several "
-            "reviews, close a quotation mark before them"
-        )
-    if notes:
-        warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=2)
-    return reviews
-
-
-def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
-    """Reviews of Maas et al. (2011) from the folder `aclImdb` or its tar archive, all as they are.
-
-    Nothing is unpacked to disk. `part` is "train" or "test" (columns `review`, `sentiment`) or
-    "unsup" (column `review`).
-
-    Raises:
-        DataError: the archive is damaged, or the part is not there.
-    """
-    if part not in ("train", "test", "unsup"):
-        raise ValueError(f"part must be 'train', 'test' or 'unsup', got {part!r}")
-    path = checked_path(path)
-    wanted = re.compile(
-        r"(?:^|/)train/(?P<label>unsup)/(?P<number>\d{1,9})_\d+\.txt$"
-        if part == "unsup"
-        else rf"(?:^|/){part}/(?P<label>pos|neg)/(?P<number>\d{{1,9}})_\d+\.txt$"
-    )
-    members = _folder_members(path) if path.is_dir() else _archive_members(path)
-    found = []
-    try:
-        for name, read in tqdm(members, desc=f"reading {path.name}", unit=" files", delay=1):
-            match = wanted.search(name)
-            if match:
-                found.append((match["label"], int(match["number"]), read().decode("utf-8")))
-    except DataError:
-        raise
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); download it again") from error
-    if not found:
-        raise DataError(
-            f"{path} holds no reviews of the part {part!r}, files such as train/pos/0_9.txt; "
-            "name the folder or the archive aclImdb"
-        )
-    found.sort()
-    reviews = pd.DataFrame({"review": [text for _, _, text in found]})
-    if part != "unsup":
-        reviews["sentiment"] = [SENTIMENT_OF_LABEL[label] for label, _, _ in found]
-    return reviews
-
-
-def _folder_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    for file in path.rglob("*.txt"):
-        yield file.as_posix(), file.read_bytes
-
-
-class _BoundedReader:
-    """The file that `tarfile` reads: no more than MAX_FILE_BYTES of what a stream unpacks to."""
-
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self.stream = stream
-        self.path = path
-        self.tell = stream.tell
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_MEMBER_BYTES:  # a damaged header may announce any size
-            raise DataError(f"{self.path} announces a file of {size:,} bytes; download it again")
-        self._check_position(self.tell() + size)
-        return self.stream.read(size)
-
-    def seek(self, position: int) -> int:
-        self._check_position(position)
-        return self.stream.seek(position)
-
-    def _check_position(self, position: int) -> None:
-        if position > MAX_FILE_BYTES:
-            raise DataError(f"{self.path} unpacks to more than {MAX_FILE_BYTES:,} bytes")
-
-
-def _archive_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as unpacked:
-        stream = _BoundedReader(unpacked, path)
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
-                if member.isfile():
-                    yield member.name, archive.extractfile(member).read
-        if not packed:  # there is no checksum, but a block of zeros at the end
-            stream.seek(archive.offset)
-            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise DataError(f"{path} is damaged or cut off; download it again")
-        while stream.read(2**20):  # to the end, where gzip compares the checksum
-            pass
-
-
-# ---- Labelled reviews ----
 
 
 def load_reviews(
@@ -568,16 +133,6 @@ def _read_source(source: str | Path | None) -> tuple[str, Path, _RawTable]:
         numbers = list(range(1, len(rows) + 1))
         return path.name, path, _RawTable(list(reviews.columns), rows, numbers, [], [])
     return path.name, path, _read_table(path)
-
-
-def _present(names: Iterable[str]) -> list[Path]:
-    """Those of `names` that lie in the data folder, packed or not, in the order of `names`."""
-    folder = _existing_data_folder()
-    candidates = [folder / (name + suffix) for name in names for suffix in PACKED_SUFFIXES]
-    for path in candidates:
-        if path.is_symlink() and not path.exists():
-            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
-    return [path for path in candidates if path.exists()]
 
 
 def _bundle_path() -> Path:
@@ -654,77 +209,6 @@ def _check_loss(
         f"{max_loss:.1%}: {reasons}. Mend the file (in Python, max_loss of load_reviews accepts "
         "more)"
     )
-
-
-# ---- Copies and near duplicates ----
-
-SHINGLE_WORDS = 5
-# Of 75,000 IMDB reviews 81 pairs reach 0.5: a review edited, reused for another film, or quoted in
-# full by an answer to it. Below, more and more pairs share no more than a paragraph of boilerplate.
-NEAR_DUPLICATE_SIMILARITY = 0.5
-ROWS_AT_A_TIME = 512  # texts compared with all others at once; bounds the memory
-
-
-def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
-    """Positions in `texts`, grouped: copies and near duplicates together, every other one alone.
-
-    Copies have the same `normalised_text`. Near duplicates have a resemblance (Broder, 1997) of at
-    least 0.5: of all runs of five words (shingles) that occur in one or the other, at least half
-    occur in both. A text of fewer than five words has no near duplicates. Whatever is near to one
-    text of a group belongs to the group. Groups, and the positions in each, are in the order of
-    `texts`.
-    """
-    copies = defaultdict(list)
-    bar = tqdm(texts, desc="comparing reviews", unit=" reviews", delay=1)
-    for position, text in enumerate(bar):
-        copies[normalised_text(text) or text].append(position)
-    groups = defaultdict(list)
-    for label, positions in zip(_similarity_labels(list(copies)), copies.values(), strict=True):
-        groups[label] += positions
-    return [sorted(group) for group in groups.values()]
-
-
-def _similarity_labels(texts: Sequence[str]) -> list[int]:
-    """The number of its group for each of some different normalised texts."""
-    if not texts:
-        return []
-    shingles = [_shingle_hashes(text) for text in texts]
-    sizes = np.array([len(hashes) for hashes in shingles])
-    different, columns = np.unique(np.concatenate(shingles), return_inverse=True)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    occurs = csr_array(
-        (np.ones(len(columns), dtype=np.int32), columns, starts), (len(texts), len(different))
-    )
-    # Resembling texts have half of their shingles in common, and most texts have fewer than that
-    # in common with all others taken together. Without those, others lack partners too, and so on.
-    rows = np.arange(len(texts))
-    while True:
-        occurs = occurs[:, np.bincount(occurs.indices, minlength=occurs.shape[1]) > 1]
-        may_resemble = np.diff(occurs.indptr) >= NEAR_DUPLICATE_SIMILARITY * sizes[rows]
-        if may_resemble.all():
-            break
-        occurs, rows = occurs[may_resemble], rows[may_resemble]
-    labels = np.arange(len(texts))
-    for start in range(0, len(rows), ROWS_AT_A_TIME):
-        in_both = (occurs[start : start + ROWS_AT_A_TIME] @ occurs.T).tocoo()
-        first, second = rows[in_both.row + start], rows[in_both.col]
-        in_either = sizes[first] + sizes[second] - in_both.data
-        near = in_both.data >= NEAR_DUPLICATE_SIMILARITY * in_either
-        ends = labels[first[near]], labels[second[near]]
-        links = coo_array((np.ones(len(ends[0])), ends), (len(texts), len(texts)))
-        labels = connected_components(links, directed=False)[1][labels]
-    return labels.tolist()
-
-
-def _shingle_hashes(text: str) -> np.ndarray:
-    """Hashes of the different runs of five words; at 64 bits no two runs share one by chance."""
-    words = text.split()
-    runs = zip(*(words[offset:] for offset in range(SHINGLE_WORDS)), strict=False)
-    hashes = set(map(hash, runs))
-    return np.fromiter(hashes, dtype=np.int64, count=len(hashes))
-
-
-# ---- Splitting ----
 
 
 class Split(NamedTuple):
@@ -854,9 +338,6 @@ def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
     excluded = {normalised_text(text) for text in exclude}
     unique = tqdm(dict.fromkeys(texts), desc="unlabelled reviews", unit=" reviews", delay=1)
     return [text for text in unique if text and normalised_text(text) not in excluded]
-
-
-# ---- Batches ----
 
 
 class Batch(NamedTuple):

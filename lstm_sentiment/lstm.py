@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.fused import PackedSteps, fast_dropout, fused_lstm
+from lstm_sentiment.fast.layer import PackedSteps, fast_dropout, fused_lstm
 
 State = tuple[Tensor, Tensor]
+
+
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 

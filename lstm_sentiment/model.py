@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.fused import fast_dropout
+from lstm_sentiment.fast.layer import fast_dropout
 from lstm_sentiment.lstm import LSTMLayer, python_number, require_tensor
 
 POOLINGS = ("last", "mean_max")

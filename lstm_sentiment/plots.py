@@ -24,11 +24,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike
 
-from lstm_sentiment.embeddings import separation
-from lstm_sentiment.evaluation import Accuracy, expected_calibration_error, reliability_curve
+from lstm_sentiment.evaluation import (
+    Accuracy,
+    expected_calibration_error,
+    reliability_curve,
+    separation,
+)
 
 FIGURE_WIDTH = 8.0  # inches; at 110 dots per inch the width of a notebook's output
+
+
 TITLE_WIDTH = 78  # characters of the title that surely fit on a line
+
+
 FIGURE_STYLE = {
     "figure.dpi": 110,
     "figure.constrained_layout.w_pad": 0.08,
@@ -45,20 +53,32 @@ FIGURE_STYLE = {
     "patch.edgecolor": "white",  # and so are hatches
     "patch.force_edgecolor": True,
 }
+
+
 # Okabe and Ito (2008), in an order in which neighbours differ in lightness too.
 BLUE, ORANGE, GREEN, SKY_BLUE, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00"
+
+
 SERIES_LOOKS = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (SKY_BLUE, "D"), (VERMILLION, "v")]
+
+
 GROUP_LOOKS = {  # colour, marker and hatch of each class, and of the words that belong to none
     "positive": (BLUE, "^", ""),
     "negative": (ORANGE, "v", "///"),
     "frequent": ("#999999", ".", ""),
 }
+
+
 LABEL_STYLES = {  # two lightnesses and a slant, for grey print
     "positive": {"color": BLUE, "fontsize": 8},
     "negative": {"color": "#8A5A00", "fontsize": 8, "fontstyle": "italic"},
     "frequent": {"color": "#666666", "fontsize": 7},
 }
+
+
 LABEL_GAP = 3.0  # points between a marker and its label
+
+
 LABEL_DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
 
 

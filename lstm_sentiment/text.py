@@ -6,6 +6,7 @@ indices (0 padding, 1 unknown), and the length to which long reviews are cut.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections import Counter
@@ -18,14 +19,63 @@ import pandas as pd
 from nltk.tokenize import RegexpTokenizer
 from tqdm import tqdm
 
-from lstm_sentiment.data import NO_LETTER_OR_DIGIT, UNKNOWN_INDEX, DataError, without_markup
+UNKNOWN_INDEX = 1  # of words outside the vocabulary; a review without a word becomes one of them
+
+
+class DataError(ValueError):
+    """Input that cannot be used: the message says what is wrong, where, and what to do."""
+
+
+TAG_NAMES = (
+    "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|embed|font|h[1-6]|head"
+    "|hr|html|i|iframe|img|input|ins|li|link|meta|object|ol|p|param|pre|q|s|script|small|span"
+    "|strike|strong|style|sub|sup|table|tbody|td|th|thead|title|tr|tt|u|ul|var|video"
+)
+
+
+# Real tags only, with nothing but attributes behind the name: "<3" and "<sigh>" are text. No
+# quantifier can match what its neighbour matches, so the time stays linear in the text.
+MARKUP_TAG = re.compile(
+    rf"</?(?:{TAG_NAMES})(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*(?:/\s*)?>"
+    r"|<!--[^<>]*-->",
+    re.IGNORECASE,
+)
+
+
+MARKUP_ENTITY = re.compile(r"&#?\w{1,31};")
+
+
+NO_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
+
+
+def without_markup(text: str) -> str:
+    """`text` with HTML entities resolved and HTML tags replaced by a blank."""
+    if "&" in text:
+        text = MARKUP_ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    return MARKUP_TAG.sub(" ", text) if "<" in text else text
+
+
+def normalised_text(text: str) -> str:
+    """The letters and digits of `text` in one case, words separated by single blanks.
+
+    Two reviews with the same normalised text are the same review to a reader.
+    """
+    return NO_LETTER_OR_DIGIT.sub(" ", without_markup(text).casefold()).strip()
+
 
 PADDING_INDEX = 0
+
+
 RESERVED_WORDS = ("<pad>", "<unk>")  # at PADDING_INDEX and UNKNOWN_INDEX
+
 
 # The text is reduced to words and blanks before: what "\w" matches depends on nltk's version.
 WORD_TOKENIZER = RegexpTokenizer(r"\S+")
+
+
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4\uff07", "'"))
+
+
 NEGATED_VERBS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"} | {
     verb: verb
     for verb in (
@@ -33,10 +83,18 @@ NEGATED_VERBS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"} | {
         *("could", "would", "should", "must", "might", "need"),
     )
 }
+
+
 # Typed in full, without the apostrophe, or with one in the wrong place.
 NEGATION = re.compile(rf"\b({'|'.join(NEGATED_VERBS)})'?n'?t\b")
+
+
 OTHER_NEGATION = re.compile(r"n't\b")
+
+
 ENDING = re.compile(r"'(?<=\w')(s|re|ve|ll|m|d)\b")
+
+
 # "'s" may be "is", "has" or the possessive, which cannot be told apart: it says nothing.
 ENDING_WORDS = {"s": "", "re": " are", "ve": " have", "ll": " will", "m": " am", "d": " would"}
 

@@ -31,9 +31,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from lstm_sentiment.data import DataError, ReviewDataset, make_loader, replacing
+from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.files.keep import replacing
 from lstm_sentiment.lstm import python_number, require_positive, require_share, require_whole
 from lstm_sentiment.model import SentimentLSTM, evaluating
+from lstm_sentiment.text import DataError
 
 EVALUATION_BATCH_SIZE = 256
 

@@ -20,8 +20,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["lstm_sentiment"]):
-    from lstm_sentiment.data import LOSS_REASONS, DataError, load_reviews, read_review_column
-    from lstm_sentiment.embeddings import read_vector_file
+    from lstm_sentiment.data import LOSS_REASONS, load_reviews
+    from lstm_sentiment.files.tables import read_review_column
+    from lstm_sentiment.files.vectors import read_vector_file
+    from lstm_sentiment.text import DataError
 
 FOLDER = tempfile.TemporaryDirectory()
 CSV_SEEDS = [

@@ -9,20 +9,19 @@ import pytest
 import torch
 from scipy import sparse
 
-from lstm_sentiment.baselines import (
+from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.lstm import LSTMLayer
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.report.speed import TorchLSTM, differences_from_torch, with_torch_lstm
+from lstm_sentiment.studies.baselines import (
     LogCountRatio,
-    TorchLSTM,
     averaged_word_vectors,
-    differences_from_torch,
     mean_word_vectors,
     nb_weighted_bigrams,
     tfidf_logistic_regression,
-    with_torch_lstm,
 )
-from lstm_sentiment.data import DataError, ReviewDataset, make_loader
-from lstm_sentiment.embeddings import as_keyed_vectors
-from lstm_sentiment.lstm import LSTMLayer
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.text import DataError
 
 TEXTS = ["a good film", "a bad film", "it isn't good", "it isn't bad"] * 5
 LABELS = np.array([1, 0, 0, 1] * 5)

@@ -10,28 +10,31 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm_sentiment import bench
 from lstm_sentiment.__main__ import main
-from lstm_sentiment.baselines import averaged_word_vectors, lstm_contenders
-from lstm_sentiment.bench import (
+from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.report.speed import (
     Rereader,
     RunningAverage,
+    compare_speed,
+    largest_disagreement,
+    lstm_contenders,
+    reading_time,
+    time_by_operation,
+    word_latency,
+)
+from lstm_sentiment.studies import bench
+from lstm_sentiment.studies.baselines import averaged_word_vectors
+from lstm_sentiment.studies.bench import (
     bench_compilation,
     bench_epoch,
     bench_growth,
     bench_memory_kept,
     bench_preparation,
     bench_steps,
-    compare_speed,
     in_own_process,
-    largest_disagreement,
-    reading_time,
-    time_by_operation,
-    word_latency,
 )
-from lstm_sentiment.data import ReviewDataset, make_loader
-from lstm_sentiment.embeddings import as_keyed_vectors
-from lstm_sentiment.model import SentimentLSTM
 
 CONTENDERS = ["nn.LSTM, padded", "by hand, fused", "by hand, cells step by step", "nn.LSTM, packed"]
 
@@ -71,7 +74,7 @@ def in_this_process(monkeypatch):
 
 def test_speeds_are_compared_with_the_first_model(monkeypatch):
     clock = [0.0]  # seconds, which only the models' own work advances
-    monkeypatch.setattr("lstm_sentiment.bench.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("lstm_sentiment.report.speed.time.perf_counter", lambda: clock[0])
 
     class Timed(SentimentLSTM):
         seconds = 1.0

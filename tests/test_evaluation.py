@@ -16,26 +16,28 @@ from scipy.stats import binom, chi2
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from lstm_sentiment.data import ReviewDataset, normalised_text
+from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.evaluation import (
-    accuracy_by_length,
-    accuracy_by_negation,
-    audit,
     compare,
     evaluate,
     evaluation_table,
     expected_calibration_error,
     fit_temperature,
-    influence_by_distance,
-    kept_per_word,
-    misclassified,
     reliability_curve,
-    same_accuracy_p_value,
     wilson_interval,
     write_metrics,
 )
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import tokenize
+from lstm_sentiment.report.probes import (
+    accuracy_by_length,
+    accuracy_by_negation,
+    audit,
+    influence_by_distance,
+    kept_per_word,
+    misclassified,
+    same_accuracy_p_value,
+)
+from lstm_sentiment.text import normalised_text, tokenize
 
 predictions = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=60).map(
     lambda rows: tuple(map(np.array, zip(*rows, strict=True)))

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from lstm_sentiment import training
-from lstm_sentiment.data import DataError, ReviewDataset
+from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.text import DataError
 from lstm_sentiment.training import TrainingConfig, run_trial, score, train
 
 CPU = torch.device("cpu")

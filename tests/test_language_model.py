@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lstm_sentiment import language_model
-from lstm_sentiment.data import DataError, ReviewDataset, make_loader
-from lstm_sentiment.language_model import (
+from lstm_sentiment.data import ReviewDataset, make_loader
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.studies import language_model
+from lstm_sentiment.studies.language_model import (
     PIECE_LENGTH,
     LanguageModel,
     PretrainingConfig,
@@ -23,8 +24,7 @@ from lstm_sentiment.language_model import (
     start_from,
     text_pieces,
 )
-from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import Vocabulary
+from lstm_sentiment.text import DataError, Vocabulary
 
 TEXTS = [("the film was good and the end was not bad " * 3).split()] * 24
 VOCABULARY = Vocabulary.from_tokens(TEXTS)

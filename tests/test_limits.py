@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lstm_sentiment import limits
 from lstm_sentiment.data import ReviewDataset
-from lstm_sentiment.limits import first_word_task, remembered_first_word, shuffled
+from lstm_sentiment.report import probes as limits
+from lstm_sentiment.report.probes import first_word_task, remembered_first_word, shuffled
 
 
 def test_only_the_first_word_tells():

@@ -13,7 +13,8 @@ from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
-from lstm_sentiment import fused, recurrence
+from lstm_sentiment.fast import layer as fused
+from lstm_sentiment.fast import steps as recurrence
 from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RNNCell
 
 BACKENDS = ["reference", "fused"]

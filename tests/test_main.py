@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from lstm_sentiment import __main__ as commands
-from lstm_sentiment import study, training
+from lstm_sentiment import training
 from lstm_sentiment.__main__ import main
-from lstm_sentiment.configurations import PRETRAINED, REPORT
+from lstm_sentiment.classifier import SentimentPredictor
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.predictor import SentimentPredictor
-from lstm_sentiment.study import SEARCH_STORAGE, TRIALS
+from lstm_sentiment.studies import study
+from lstm_sentiment.studies.presets import PRETRAINED, REPORT
+from lstm_sentiment.studies.study import SEARCH_STORAGE, TRIALS
 from lstm_sentiment.text import Vocabulary
 
 

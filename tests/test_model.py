@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lstm_sentiment.fused import fast_dropout
+from lstm_sentiment.fast.layer import fast_dropout
 from lstm_sentiment.model import SentimentLSTM, evaluating
 
 VOCABULARY_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE = 12, 4, 3

@@ -18,11 +18,11 @@ from matplotlib.transforms import Bbox
 from lstm_sentiment import plots
 from lstm_sentiment.evaluation import (
     Accuracy,
-    accuracy_by_length,
     evaluate,
     expected_calibration_error,
     reliability_curve,
 )
+from lstm_sentiment.report.probes import accuracy_by_length
 from lstm_sentiment.text import choose_max_length
 
 RNG = np.random.default_rng(0)

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lstm_sentiment.data import DataError
+from lstm_sentiment.classifier import SentimentPredictor, _model_digest, write_submission
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.predictor import SentimentPredictor, _model_digest, write_submission
-from lstm_sentiment.text import Vocabulary
+from lstm_sentiment.text import DataError, Vocabulary
 
 TEXTS = ["A good film!", "bad, bad, bad", "Not a word of it known: qwertz.", "", "film " * 500]
 
@@ -218,7 +217,7 @@ def test_killed_between_the_two_files_the_model_is_refused(predictor, tmp_path, 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstm_sentiment.predictor.replacing", killed)
+    monkeypatch.setattr("lstm_sentiment.classifier.replacing", killed)
     with pytest.raises(KeyboardInterrupt):
         predictor.save(tmp_path)
     with pytest.raises(DataError, match="of different trainings"):

@@ -24,16 +24,16 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 
 import lstm_sentiment
-from lstm_sentiment import report
-from lstm_sentiment.configurations import PRETRAINED
-from lstm_sentiment.data import DataError, load_reviews
-from lstm_sentiment.language_model import PretrainingConfig
+from lstm_sentiment.classifier import SentimentPredictor
+from lstm_sentiment.data import load_reviews
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import class_balance
-from lstm_sentiment.predictor import SentimentPredictor
-from lstm_sentiment.report import ask, explain, record_run, reserve, say, show, show_source
-from lstm_sentiment.study import STUDIES
-from lstm_sentiment.text import Vocabulary, tokenize_all
+from lstm_sentiment.report import show as report
+from lstm_sentiment.report.show import ask, explain, record_run, reserve, say, show, show_source
+from lstm_sentiment.studies.language_model import PretrainingConfig
+from lstm_sentiment.studies.presets import PRETRAINED
+from lstm_sentiment.studies.study import STUDIES
+from lstm_sentiment.text import DataError, Vocabulary, tokenize_all
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "report.ipynb"

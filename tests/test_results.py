@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lstm_sentiment import study
-from lstm_sentiment.data import DataError
 from lstm_sentiment.evaluation import Accuracy, Difference, points
-from lstm_sentiment.results import StudyResults, seed_deviations, study_results
+from lstm_sentiment.studies import study
+from lstm_sentiment.studies.results import StudyResults, seed_deviations, study_results
+from lstm_sentiment.text import DataError
 
 
 def table(rows: dict[str, list[float]]) -> pd.DataFrame:

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from lstm_sentiment.classifier import GATES, WordStream, word_by_word
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.streaming import (
-    GATES,
-    WordStream,
-    gate_openings,
-    quantized,
-    weight_bytes,
-    word_by_word,
-)
+from lstm_sentiment.report.probes import gate_openings, quantized, weight_bytes
 
 IDS = [2, 7, 1, 9, 3, 3, 5, 8]
 

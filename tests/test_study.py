@@ -13,11 +13,12 @@ import optuna
 import pandas as pd
 import pytest
 
-from lstm_sentiment import study, training
-from lstm_sentiment.configurations import Configuration, SelfTrainingConfig
-from lstm_sentiment.data import DataError, ReviewDataset, normalised_text
+from lstm_sentiment import training
+from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.study import (
+from lstm_sentiment.studies import study
+from lstm_sentiment.studies.presets import Configuration, SelfTrainingConfig
+from lstm_sentiment.studies.study import (
     STUDIES,
     all_data,
     drawn_data,
@@ -29,7 +30,7 @@ from lstm_sentiment.study import (
     run_study,
     summarise_study,
 )
-from lstm_sentiment.text import truncate
+from lstm_sentiment.text import DataError, normalised_text, truncate
 from lstm_sentiment.training import TrainingConfig, predict_proba
 
 SMALL = Configuration(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lstm_sentiment.data import DataError
 from lstm_sentiment.text import (
+    DataError,
     Vocabulary,
     choose_max_length,
     encode_labels,

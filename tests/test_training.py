@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm_sentiment.data import DataError, ReviewDataset
+from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.streaming import quantized
+from lstm_sentiment.report.probes import quantized
+from lstm_sentiment.text import DataError
 from lstm_sentiment.training import (
     TrainingConfig,
     make_optimizer,

@@ -23,11 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from lstm_sentiment.recurrence import GATE_FACTORS, is_compiled, run_backward, run_forward
+from lstm_sentiment.fast.steps import GATE_FACTORS, is_compiled, run_backward, run_forward
 
 # Rows of a large product that are computed together. With 4 gates of 128 units in float32 they
 # take 2 MB, a usual second-level cache.
 BLOCK_ROWS = 1024
+
+
 # oneDNN prepares a kernel for every new number of rows, which takes longer than running it; so
 # large products are filled up to a multiple of this.
 ROW_MULTIPLE = 128

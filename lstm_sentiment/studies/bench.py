@@ -8,7 +8,6 @@ is that of a process of its own.
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import multiprocessing
 import os
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import nltk
 import numpy as np
@@ -27,250 +25,23 @@ import pandas as pd
 import torch
 from gensim.models import KeyedVectors
 from nltk.stem import WordNetLemmatizer
-from scipy.special import expit
-from sklearn.pipeline import Pipeline
-from torch import nn
 from tqdm import tqdm
 
-from lstm_sentiment.baselines import lstm_contenders, lstm_gradients
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
-from lstm_sentiment.model import SentimentLSTM, evaluating
-from lstm_sentiment.text import Vocabulary, tokenize, tokenize_all
-from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
-
-EMBEDDING_SIZE = 300
-BATCH_SIZE = 64
-TINY = torch.finfo(torch.float32).tiny
-TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
-TIMED = TrainingConfig()  # how a timed step trains
-
-
-# ---- A model's training step and inference ----
-
-
-def training_step(
-    model: SentimentLSTM, batch: Batch, optimizer: torch.optim.Optimizer | None = None
-) -> float:
-    """Forward and backward pass and, with an optimizer, its step, as in training; the loss."""
-    device = next(model.parameters()).device
-    model.train()
-    model.zero_grad()
-    loss = nn.functional.binary_cross_entropy_with_logits(
-        model(batch.token_ids.to(device), batch.lengths), batch.labels.to(device)
-    )
-    loss.backward()
-    if optimizer is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), TIMED.clip_norm)
-        optimizer.step()
-    return loss.item()
-
-
-def inference_step(model: SentimentLSTM, batch: Batch) -> float:
-    """One forward pass without dropout and gradients; the mean logit."""
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.inference_mode():
-        return model(batch.token_ids.to(device), batch.lengths).mean().item()
-
-
-def largest_disagreement(models: Mapping[str, SentimentLSTM], batch: Batch) -> float:
-    """How far losses and gradients of the models lie from the first one's on `batch`.
-
-    The largest difference in the loss, or in any gradient relative to its largest component.
-
-    Raises:
-        ValueError: more than `TOLERANCE`; the models do not compute the same.
-    """
-    results = {}
-    for name, model in models.items():
-        # `evaluating` restores the mode, which a training step changes.
-        with evaluating(model), torch.random.fork_rng():
-            torch.manual_seed(0)  # the same dropout for all
-            loss = training_step(model, batch)
-        gradients = lstm_gradients(model.lstm)
-        for part in (model.embedding, model.output):
-            gradients |= {f"{part} {key}": p.grad for key, p in part.named_parameters()}
-        results[name] = loss, gradients
-        model.zero_grad()
-    (first_loss, expected), *_ = results.values()
-    differences = {}
-    for name, (loss, gradients) in results.items():
-        differences[f"the loss of {name!r}"] = abs(loss - first_loss)
-        for key, gradient in gradients.items():
-            if gradient is not None:  # frozen vectors have none
-                largest = expected[key].abs().max().clamp(min=TINY)  # all zeros with short reviews
-                difference = (gradient - expected[key]).abs().max() / largest
-                differences[f"the gradient of {key} of {name!r}"] = difference.item()
-    where, largest = max(differences.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
-    if not largest <= TOLERANCE:
-        raise ValueError(f"the models do not compute the same: {where} is {largest:.1e} off")
-    return largest
-
-
-def compare_speed(
-    models: Mapping[str, SentimentLSTM], batches: Sequence[Batch], rounds: int = 5
-) -> pd.DataFrame:
-    """Time a training step and inference of each model on the same batches.
-
-    In each round every model takes one turn over all batches, as it would in training; one step on
-    each batch before is not counted. A training step is forward and backward pass, clipping and
-    the optimizer's step.
-
-    Returns:
-        A row per model: model; for training and inference the milliseconds per batch
-        (training_ms), the valid tokens per second (training_tokens_per_second) and how many times
-        as fast as the first model it is (training_speedup): medians over rounds.
-    """
-    models = {name: copy.deepcopy(model) for name, model in models.items()}  # they will learn
-    optimizers = {name: make_optimizer(model, TIMED) for name, model in models.items()}
-    steps = {
-        "training": lambda name, batch: training_step(models[name], batch, optimizers[name]),
-        "inference": lambda name, batch: inference_step(models[name], batch),
-    }
-    seconds = {(step, name): [] for step in steps for name in models}
-    for step, name in tqdm(seconds, desc="warming up", leave=False):
-        for batch in batches:
-            steps[step](name, batch)
-    for _ in tqdm(range(rounds), desc="timing", unit="round", leave=False):
-        for step, name in seconds:
-            start = time.perf_counter()
-            for batch in batches:
-                steps[step](name, batch)
-            seconds[step, name].append(time.perf_counter() - start)
-    tokens = sum(int(batch.lengths.sum()) for batch in batches)
-    first = next(iter(models))
-    rows = []
-    for name in models:
-        row = {"model": name}
-        for step in steps:
-            ours = seconds[step, name]
-            row[f"{step}_ms"] = 1000 * statistics.median(ours) / len(batches)
-            row[f"{step}_tokens_per_second"] = tokens / statistics.median(ours)
-            row[f"{step}_speedup"] = statistics.median(
-                theirs / mine for theirs, mine in zip(seconds[step, first], ours, strict=True)
-            )
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def reading_time(
-    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int], rounds: int = 25
-) -> pd.DataFrame:
-    """Time to judge the first words of one text at once, against their number.
-
-    Args:
-        token_ids: at least as many as the longest of `lengths`.
-
-    Returns:
-        A row per length: words, milliseconds (the median of `rounds` turns).
-    """
-    device = next(model.parameters()).device
-    whole = torch.as_tensor(np.asarray(token_ids), device=device)[None]
-    seconds = {length: [] for length in lengths}
-    with evaluating(model), torch.inference_mode():
-        for _, length in itertools.product(range(rounds), lengths):
-            start = time.perf_counter()
-            model(whole[:, :length], torch.tensor([length])).item()
-            seconds[length].append(time.perf_counter() - start)
-    rows = [(length, 1000 * statistics.median(each)) for length, each in seconds.items()]
-    return pd.DataFrame(rows, columns=["words", "milliseconds"])
-
-
-class Rereader:
-    """For `word_latency`: `judge` is given the whole text again after each word."""
-
-    def __init__(self, judge: Callable[[str], object]):
-        self.judge = judge
-        self.text = ""
-
-    def read(self, words: str) -> object:
-        """What `judge` says of all words so far."""
-        self.text = f"{self.text} {words}"
-        return self.judge(self.text)
-
-
-class RunningAverage:
-    """For `word_latency`: a fitted `averaged_word_vectors`, of which the sum of vectors is kept."""
-
-    def __init__(self, model: Pipeline, vectors: KeyedVectors):
-        _, scaler, regression = (step for _, step in model.steps)
-        self.vectors = vectors
-        self.weights = regression.coef_[0] / scaler.scale_
-        self.bias = float(regression.intercept_[0] - scaler.mean_ @ self.weights)
-        self.total, self.known = np.zeros(vectors.vector_size), 0
-
-    def read(self, words: str) -> float:
-        """The probability of "positive" after these words as well."""
-        for word in tokenize(words):
-            if word in self.vectors.key_to_index:
-                self.total, self.known = self.total + self.vectors[word], self.known + 1
-        return float(expit(self.weights @ self.total / max(1, self.known) + self.bias))
-
-
-class Reader(Protocol):
-    """What judges a text that arrives word by word, as `ReviewStream` does."""
-
-    def read(self, words: str, /) -> object:
-        """The verdict on all words so far, these included."""
-
-
-def word_latency(
-    readers: Mapping[str, Callable[[], Reader]],
-    words: Sequence[str],
-    lengths: Sequence[int],
-    turns: int = 30,
-) -> pd.DataFrame:
-    """Time from the arrival of a word to the new verdict, against the number of words before it.
-
-    Args:
-        readers: each call gives a new reader, which has read nothing; all readers, at all lengths,
-            take turns.
-        words: at least `turns` more than the longest of `lengths`.
-
-    Returns:
-        Milliseconds (medians over the `turns` words that follow): a row per reader, a column per
-        length.
-    """
-    cases = {}
-    for length, (name, new_reader) in itertools.product(lengths, readers.items()):
-        cases[length, name] = new_reader()
-        cases[length, name].read(" ".join(words[:length]))
-    seconds = {case: [] for case in cases}
-    for turn in range(turns):
-        for (length, name), reader in cases.items():
-            word = words[length + turn]
-            start = time.perf_counter()
-            reader.read(word)
-            seconds[length, name].append(time.perf_counter() - start)
-    medians = pd.Series({case: 1000 * statistics.median(each) for case, each in seconds.items()})
-    return medians.unstack(level=0).loc[list(readers)].rename_axis(columns="words before")
-
-
-def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.DataFrame:
-    """Where the time of a training step goes, by PyTorch's profiler.
-
-    Returns:
-        operation (its name in PyTorch), milliseconds per batch, share; the longest first. Of an
-        operation that calls others, what is left without them.
-    """
-    with evaluating(model):  # which restores the mode that a training step changes
-        _take_steps(model, batches)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            _take_steps(model, batches)
-    model.zero_grad()
-    averages = profile.key_averages()
-    table = pd.DataFrame(
-        {
-            "operation": [event.key for event in averages],
-            "milliseconds": [event.self_cpu_time_total / 1000 / len(batches) for event in averages],
-        }
-    )
-    table["share"] = table["milliseconds"] / table["milliseconds"].sum()
-    return table.sort_values("milliseconds", ascending=False, ignore_index=True)
-
-
-# ---- The parts of `python -m lstm_sentiment bench` ----
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.report.speed import (
+    BATCH_SIZE,
+    EMBEDDING_SIZE,
+    TIMED,
+    _take_steps,
+    compare_speed,
+    largest_disagreement,
+    lstm_contenders,
+    training_step,
+)
+from lstm_sentiment.text import Vocabulary, tokenize_all
+from lstm_sentiment.training import make_optimizer, pick_device
 
 
 def bench_steps(
@@ -480,9 +251,6 @@ def bench_preparation(
                 }
 
 
-# ---- What they are made of ----
-
-
 def in_own_process(function: Callable, *arguments: object) -> tuple[object, float, float]:
     """Call `function` in a process of its own.
 
@@ -537,11 +305,6 @@ def _compare_two(model: SentimentLSTM, batches: Sequence[Batch], rounds: int) ->
     contenders = lstm_contenders(model)
     names = ("nn.LSTM, padded", "by hand, fused")
     return compare_speed({name: contenders[name] for name in names}, batches, rounds)
-
-
-def _take_steps(model: SentimentLSTM, batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        training_step(model, batch)
 
 
 def _discard_result(function: Callable, *arguments: object) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,111 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from lstm_sentiment.data import DataError, ReviewDataset, replacing
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.files.keep import replacing
 from lstm_sentiment.lstm import require_positive, require_whole
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.streaming import WordStream, word_by_word
-from lstm_sentiment.text import Vocabulary, encode_reviews, tokenize, tokenize_all, truncate
+from lstm_sentiment.text import (
+    DataError,
+    Vocabulary,
+    encode_reviews,
+    tokenize,
+    tokenize_all,
+    truncate,
+)
 from lstm_sentiment.training import pick_device, predict_logits, save_weights
+
+GATES = ("forget_gate", "input_gate", "output_gate")
+
+
+class WordStream:
+    """A review that arrives word by word, read in constant memory and constant time per word.
+
+    Args:
+        model: the network; it must read forward only.
+
+    Raises:
+        ValueError: the network reads backward as well, and would have to wait for the end.
+    """
+
+    def __init__(self, model: SentimentLSTM) -> None:
+        if model.lstm.bidirectional:
+            raise ValueError("a bidirectional model must see a review's end before it can begin")
+        self.model = model
+        self.words = 0
+        zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
+        self._states = [(zeros, zeros) for _ in model.lstm.cells]
+        #: Sum and maximum of the hidden states so far, where the network looks at them.
+        self._pooled = (zeros, zeros - torch.inf) if model.pooling == "mean_max" else ()
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that everything read so far takes."""
+        kept = [*self._pooled, *(part for state in self._states for part in state)]
+        return sum(tensor.nbytes for tensor in kept)
+
+    @torch.inference_mode()
+    def read(self, index: int) -> float:
+        """The logit of "positive" after one more word of this index.
+
+        Raises:
+            ValueError: the index is no word's.
+        """
+        model = self.model
+        last = model.embedding.num_embeddings - 1
+        whole = isinstance(index, Integral) and not isinstance(index, bool)
+        if not whole or not 1 <= index <= last:
+            raise ValueError(f"index is {index!r}; it must lie between 1 and {last}, and be whole")
+        h = model.embedding.weight[index][None]  # (1, D)
+        for layer, cell in enumerate(model.lstm.cells):
+            self._states[layer] = cell(h, self._states[layer])
+            h = self._states[layer][0]  # (1, H)
+        self.words += 1
+        if self._pooled:
+            total, maximum = self._pooled
+            self._pooled = (total + h, torch.maximum(maximum, h))
+            h = torch.cat([self._pooled[0] / self.words, self._pooled[1]], dim=1)
+        return model.output(h).item()
+
+
+def word_by_word(model: SentimentLSTM, token_ids: Sequence[int]) -> pd.DataFrame:
+    """The logit after each word of a review and, of an LSTM, how far its gates were open.
+
+    Returns:
+        One row per word: logit and, means over the units of the last layer between 0 and 1,
+        forget_gate, input_gate and output_gate.
+
+    Raises:
+        ValueError: the network reads backward as well, or an index is no word's.
+    """
+    logits, openings = _read(model, token_ids)
+    return pd.DataFrame({"logit": logits} | {name: o.mean(axis=1) for name, o in openings.items()})
+
+
+def _read(
+    model: SentimentLSTM, token_ids: Sequence[int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The logits (T,) after each word, and what `gate_openings` returns."""
+    stream, last_cell = WordStream(model), model.lstm.cells[-1]
+    openings = {name: [] for name in GATES if model.lstm.cell == "lstm"}
+
+    def note(values: list[np.ndarray]):
+        return lambda module, inputs, output: values.append(output.sigmoid()[0].cpu().numpy())
+
+    handles = [
+        getattr(last_cell, name).register_forward_hook(note(values))
+        for name, values in openings.items()
+    ]
+    try:
+        logits = [stream.read(index) for index in np.asarray(token_ids).tolist()]
+    finally:
+        for handle in handles:
+            handle.remove()
+    shape = (len(logits), model.lstm.hidden_size)
+    return np.array(logits), {
+        name: np.array(values).reshape(shape) for name, values in openings.items()
+    }
+
 
 MODEL_FORMAT = 3
 

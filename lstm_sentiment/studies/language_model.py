@@ -24,9 +24,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lstm_sentiment.data import DataError, ReviewDataset, data_folder, make_loader
+from lstm_sentiment.data import ReviewDataset, make_loader
 from lstm_sentiment.embeddings import training_key
-from lstm_sentiment.fused import linear, refuse_second_derivatives, weight_gradient
+from lstm_sentiment.fast.layer import linear, refuse_second_derivatives, weight_gradient
+from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.lstm import (
     LSTMLayer,
     python_number,
@@ -35,7 +36,7 @@ from lstm_sentiment.lstm import (
     require_whole,
 )
 from lstm_sentiment.model import Dropout, SentimentLSTM, evaluating
-from lstm_sentiment.text import PADDING_INDEX, Vocabulary
+from lstm_sentiment.text import PADDING_INDEX, DataError, Vocabulary
 from lstm_sentiment.training import (
     machine,
     one_cycle,
@@ -46,6 +47,8 @@ from lstm_sentiment.training import (
 )
 
 PIECE_LENGTH = 400  # words; a longer review is read as several texts
+
+
 SCORES_AT_ONCE = 2**20  # in float32 they take 4 MB, which a usual third-level cache holds
 
 

@@ -15,22 +15,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstm_sentiment.data import DataError, ReviewDataset
-from lstm_sentiment.embeddings import (
-    build_embedding_matrix,
-    load_word_vectors,
-    train_word_vectors,
-)
-from lstm_sentiment.language_model import (
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, train_word_vectors
+from lstm_sentiment.lstm import require_whole
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.studies.language_model import (
     LanguageModel,
     PretrainingConfig,
     pretrained_language_model,
     start_from,
 )
-from lstm_sentiment.lstm import require_whole
-from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.text import (
     PADDING_INDEX,
+    DataError,
     Vocabulary,
     choose_max_length,
     encode_reviews,
@@ -215,6 +212,7 @@ REPORT = Configuration(
     model={"hidden_size": 128, "embedding_dropout": 0.5, "dropout": 0.5},
 )
 
+
 PRETRAINED = Configuration(
     min_count=5,
     max_words=30_000,
@@ -234,6 +232,7 @@ PRETRAINED = Configuration(
     pretraining=PretrainingConfig(),
 )
 
+
 # What the four systems leave open is as in Keras: words from the end of a longer review, vectors
 # from small random numbers, Adam at a constant 1e-3, gradients as they are. Keras' `dropout` of an
 # LSTM is a mask on the dimensions of its input, the same at every step: spatial dropout.
@@ -251,6 +250,7 @@ _LEARNT = Configuration(
         clip_norm=1e9,
     ),
 )
+
 
 PRESETS = {
     "lab8-rnn": _LEARNT.but({"hidden_size": 128, "cell": "rnn"}, vector_size=64),

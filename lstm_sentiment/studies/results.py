@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstm_sentiment.data import DataError
 from lstm_sentiment.evaluation import Accuracy
-from lstm_sentiment.study import read_study, summarise_study
+from lstm_sentiment.studies.study import read_study, summarise_study
+from lstm_sentiment.text import DataError
 
 
 @dataclass(frozen=True)

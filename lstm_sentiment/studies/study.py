@@ -29,12 +29,29 @@ import pandas as pd
 from filelock import FileLock
 from optuna.study import MaxTrialsCallback
 
-from lstm_sentiment.baselines import (
+from lstm_sentiment.data import (
+    ACL_IMDB_NAMES,
+    BUNDLE,
+    draw_balanced,
+    find_kaggle_file,
+    load_reviews,
+    load_unlabelled,
+    split_reviews,
+)
+from lstm_sentiment.embeddings import train_word_vectors
+from lstm_sentiment.evaluation import evaluate
+from lstm_sentiment.files.archives import load_acl_imdb
+from lstm_sentiment.files.duplicates import near_duplicate_groups
+from lstm_sentiment.files.find import data_folder
+from lstm_sentiment.files.keep import replacing
+from lstm_sentiment.files.tables import read_review_column
+from lstm_sentiment.lstm import require_whole
+from lstm_sentiment.studies.baselines import (
     averaged_word_vectors,
     nb_weighted_bigrams,
     tfidf_logistic_regression,
 )
-from lstm_sentiment.configurations import (
+from lstm_sentiment.studies.presets import (
     PRESETS,
     PRETRAINED,
     REPORT,
@@ -44,25 +61,7 @@ from lstm_sentiment.configurations import (
     build_model,
     prepare,
 )
-from lstm_sentiment.data import (
-    ACL_IMDB_NAMES,
-    BUNDLE,
-    DataError,
-    data_folder,
-    draw_balanced,
-    find_kaggle_file,
-    load_acl_imdb,
-    load_reviews,
-    load_unlabelled,
-    near_duplicate_groups,
-    read_review_column,
-    replacing,
-    split_reviews,
-)
-from lstm_sentiment.embeddings import train_word_vectors
-from lstm_sentiment.evaluation import evaluate
-from lstm_sentiment.lstm import require_whole
-from lstm_sentiment.text import choose_max_length, encode_labels, tokenize_all, truncate
+from lstm_sentiment.text import DataError, choose_max_length, encode_labels, tokenize_all, truncate
 from lstm_sentiment.training import (
     TrainingConfig,
     machine,
@@ -72,10 +71,20 @@ from lstm_sentiment.training import (
 )
 
 RESULTS = Path("notebooks/results")
+
+
 DRAWN = 10_000
+
+
 SEEDS = (0, 1, 2)
+
+
 TRIALS = 40
+
+
 SEARCH_STORAGE = "sqlite:///artifacts/search.db"
+
+
 # Trials that failed or still run are not counted.
 ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
@@ -221,13 +230,14 @@ def _tokenized(parts: Mapping[str, pd.DataFrame]) -> StudyData:
     return StudyData(token_lists, labels, token_lists["train"], unlabelled)
 
 
-# ---- The studies ----
-
 # Cheap enough for three seeds of each change to it.
 BASE = REPORT.but(training={"epochs": 6})
+
+
 # With 7,000 reviews as many steps as BASE takes with 20,000, and with 20,000 as many as fifty
 # epochs of 7,000: so that what labels bring can be told from what steps bring.
 LONGER = BASE.but(training={"epochs": 17})
+
 
 ABLATION = {
     "base": BASE,
@@ -259,6 +269,7 @@ ABLATION = {
     "plain RNN": BASE.but({"cell": "rnn"}),
 }
 
+
 FULL_LENGTH = {
     "fifty epochs": REPORT,
     "with adversarial steps": REPORT.but(training={"adversarial_norm": 5.0}),
@@ -267,8 +278,10 @@ FULL_LENGTH = {
     "GRU": REPORT.but({"cell": "gru"}),
 }
 
+
 # Of half the cost, for trials of the fine-tuning.
 AVERAGED = PRETRAINED.but(training={"adversarial_norm": 0.0, "averaging_decay": 0.99})
+
 
 FROM_LANGUAGE_MODEL = {
     "language model": PRETRAINED,
@@ -298,12 +311,14 @@ FROM_LANGUAGE_MODEL = {
     "the same, up to 800 words": AVERAGED.but(max_length=800),
 }
 
+
 LEAKS = {
     "copies made before the split": "copies split",
     "copies of training reviews only": "copies",
     "vocabulary and vectors from validation text too": "validation text",
     "vocabulary and vectors from training text": "training text",
 }
+
 
 Experiment = tuple[str, Configuration, StudyData]
 
@@ -542,9 +557,6 @@ def _outside(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {"outside_accuracy": result["accuracy"], "outside_low": low, "outside_high": high}
 
 
-# ---- Baselines ----
-
-
 def run_baselines() -> pd.DataFrame:
     """Fit the models that are no network on the same reviews; the table."""
     data, parts = drawn_data(), _parts()
@@ -576,8 +588,6 @@ def run_baselines() -> pd.DataFrame:
         pd.DataFrame(rows).to_csv(part, index=False)
     return read_study("baselines")
 
-
-# ---- Search ----
 
 # `BASE` in the terms of `suggest`: the first trial, which the others have to beat.
 START = {

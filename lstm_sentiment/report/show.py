@@ -15,10 +15,10 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from lstm_sentiment.data import DataError
+from lstm_sentiment.classifier import SentimentPredictor
 from lstm_sentiment.plots import WORDS_SHOWN, save_figure, words_and_gates
-from lstm_sentiment.predictor import SentimentPredictor
-from lstm_sentiment.study import RESULTS
+from lstm_sentiment.studies.study import RESULTS
+from lstm_sentiment.text import DataError
 
 
 def say(text: str) -> None:

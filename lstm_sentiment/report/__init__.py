@@ -1,0 +1,1 @@
+"""What the report calls and nobody else."""

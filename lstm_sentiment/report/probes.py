@@ -1,0 +1,296 @@
+"""What recurrent networks cannot do well, made measurable.
+
+A task whose answer is the first word, for networks that have to carry it to the end; and reviews
+whose words come in random order, for a network that is said to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import textwrap
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy.stats import chi2_contingency
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
+from tqdm import tqdm
+
+from lstm_sentiment.classifier import _read
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.evaluation import _checked_predictions, _share_by_group
+from lstm_sentiment.files.duplicates import near_duplicate_groups
+from lstm_sentiment.model import SentimentLSTM, evaluating
+from lstm_sentiment.text import normalised_text, without_markup
+from lstm_sentiment.training import TrainingConfig, run_trial, score
+
+EXCERPT_LENGTH = 160  # characters
+
+
+# The tokenizer turns "didn't" into "did not"; "hardly" and "barely" weaken more than they negate.
+NEGATION_WORDS = frozenset(
+    ("neither", "never", "no", "nobody", "none", "nor", "not", "nothing", "nowhere", "without")
+)
+
+
+NEGATION_GROUPS = ("none", "under 1", "1 to 2", "2 to 3", "3 and more")  # per 100 words
+
+
+def accuracy_by_length(
+    labels: ArrayLike, probabilities: ArrayLike, lengths: ArrayLike, groups: int = 5
+) -> pd.DataFrame:
+    """Accuracy in `groups` equally large groups of reviews, from the shortest to the longest.
+
+    labels, probabilities, lengths (in tokens): (n,). Reviews of one length stay together, so that
+    ties can leave fewer groups. Columns: range ("12-118"), n, accuracy, and low and high, the ends
+    of its 95% interval.
+    """
+    labels, probabilities = _checked_predictions(labels, probabilities)
+    lengths = np.asarray(lengths)
+    if lengths.shape != labels.shape:
+        raise ValueError(f"lengths must have shape {labels.shape} as labels, got {lengths.shape}")
+    inner_edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
+    group_of_review = np.searchsorted(inner_edges, lengths)
+    spans = pd.Series(lengths).groupby(group_of_review).agg(["min", "max"])
+    names = {group: f"{shortest}-{longest}" for group, shortest, longest in spans.itertuples()}
+    return _share_by_group("accuracy", (probabilities >= 0.5) == labels, group_of_review, names)
+
+
+def accuracy_by_negation(
+    labels: ArrayLike, probabilities: ArrayLike, token_lists: Sequence[Sequence[str]]
+) -> pd.DataFrame:
+    """Accuracy by how often a review negates: no negation, then by negations per 100 words.
+
+    labels, probabilities: (n,); token_lists: n tokenized reviews. Negations are the tokens in
+    NEGATION_WORDS; a rate, unlike a count, does not merely tell long reviews from short ones.
+    Columns: range ("none", "under 1", "1 to 2" with the lower end, ...), n, accuracy, low and high
+    as in `accuracy_by_length`, and positive, the share of positive reviews: it falls as negations
+    grow, so that a group's larger class is the accuracy to beat. Groups without reviews are absent.
+    """
+    labels, probabilities = _checked_predictions(labels, probabilities)
+    if len(token_lists) != len(labels):
+        raise ValueError(
+            f"token_lists must hold {len(labels)} reviews as labels, got {len(token_lists)}"
+        )
+    counts = np.array([sum(token in NEGATION_WORDS for token in review) for review in token_lists])
+    words = np.array([max(len(review), 1) for review in token_lists])
+    last = len(NEGATION_GROUPS) - 1
+    group_of_review = np.where(counts > 0, np.minimum(1 + 100 * counts // words, last), 0)
+    right = (probabilities >= 0.5) == labels
+    table = _share_by_group("accuracy", right, group_of_review, NEGATION_GROUPS)
+    positive = pd.Series(labels).groupby(group_of_review).mean()
+    return table.assign(positive=positive.to_numpy())
+
+
+def same_accuracy_p_value(groups: pd.DataFrame) -> float:
+    """p of the chi-squared test that all groups have one accuracy (Pearson, 1900).
+
+    Args:
+        groups: as `accuracy_by_length` and `accuracy_by_negation` return them.
+    """
+    right = (groups["accuracy"] * groups["n"]).round()
+    wrong = groups["n"] - right
+    if not right.any() or not wrong.any():
+        return 1.0
+    return float(chi2_contingency([right, wrong]).pvalue)
+
+
+def audit(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:
+    """How many texts of each set are copies or near duplicates of others, there and in other sets.
+
+    sets: name -> texts, in the order in which they should be independent: training first.
+    Returns one row for each set with itself and with every set before it. Of the `n` texts of
+    `set`, `exact` have the same `normalised_text` as another one in `compared_with`; `near` further
+    ones share a group of `near_duplicate_groups` with one there. Anything but 0 between training
+    and test texts means that a test score is partly memory.
+    """
+    keys = [(name, normalised_text(text) or text) for name in sets for text in sets[name]]
+    table = pd.DataFrame(keys, columns=["set", "key"])
+    group_of_text = np.empty(len(table), dtype=np.int64)
+    for number, positions in enumerate(near_duplicate_groups(table["key"])):
+        group_of_text[positions] = number
+    table["group"] = group_of_text
+    rows = []
+    for number, name in enumerate(sets):
+        texts = table[table["set"] == name]
+        for other in list(sets)[: number + 1]:
+            others = table[table["set"] == other]
+            least = 2 if other == name else 1  # in its own set each text finds itself
+            exact = texts["key"].map(others["key"].value_counts()) >= least
+            alike = texts["group"].map(others["group"].value_counts()) >= least
+            rows.append((name, len(texts), other, exact.sum(), (alike & ~exact).sum()))
+    return pd.DataFrame(rows, columns=["set", "n", "compared_with", "exact", "near"])
+
+
+def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) -> pd.DataFrame:
+    """The `n` errors of which the model was surest, surest first.
+
+    reviews: DataFrame with `review` and `sentiment`; probabilities: (len(reviews),), row by row.
+    Returns excerpt (the review's first words, at most 160 characters), sentiment (the true one) and
+    probability (of positive), under the index of `reviews`.
+    """
+    is_positive = (reviews["sentiment"] == "positive").to_numpy()
+    labels, probabilities = _checked_predictions(is_positive, probabilities)
+    table = reviews[["review", "sentiment"]].assign(probability=probabilities)
+    wrong = table[(probabilities >= 0.5) != labels]
+    surest = wrong.sort_values("probability", key=lambda p: -abs(p - 0.5), kind="stable").head(n)
+    excerpts = surest["review"].map(_excerpt)
+    return surest.assign(excerpt=excerpts)[["excerpt", "sentiment", "probability"]]
+
+
+def influence_by_distance(
+    model: SentimentLSTM,
+    dataset: ReviewDataset,
+    max_distance: int,
+    through_hidden_state: bool = True,
+) -> pd.DataFrame:
+    """How strongly the verdict still depends on words further and further from a review's end.
+
+    For each review longer than `max_distance`: the norm of the gradient of the logit with respect
+    to the vector of the word that stands `distance` words before the end, relative to the last
+    word's. Where it vanishes, the network cannot have learnt from words that far back.
+
+    Args:
+        model: the network.
+        dataset: reviews.
+        max_distance: how far back to go, in words.
+        through_hidden_state: False takes the h of the step before for a constant at every step, so
+            that gradients come back along the cell state only.
+
+    Returns:
+        One row per distance 0..max_distance: distance, median, and the quartiles low and high.
+
+    Raises:
+        ValueError: no review is longer than `max_distance`; or the cells, whose hidden state is to
+            be constant, are no LSTM's.
+    """
+    if not through_hidden_state and model.lstm.cell != "lstm":
+        raise ValueError(f"a cell of kind {model.lstm.cell!r} has no cell state to go back along")
+    device = next(model.parameters()).device
+    rows = np.flatnonzero(dataset.lengths > max_distance)
+    if len(rows) == 0:
+        raise ValueError(
+            f"max_distance is {max_distance}; the longest review has {dataset.lengths.max()} words"
+        )
+    norms = []
+    with evaluating(model), contextlib.ExitStack() as hooks:
+        for cell in () if through_hidden_state else model.lstm.cells:
+            hooks.enter_context(cell.register_forward_pre_hook(_with_constant_h))
+        for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
+            batch = dataset.__getitems__(rows[start : start + 64])
+            vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()
+            logits = model.classify(vectors, batch.lengths)
+            (gradients,) = torch.autograd.grad(logits.sum(), vectors)  # (B, T, D), of no weight
+            # Squares of what has faded would be too small for float32.
+            norm = gradients.cpu().double().norm(dim=2)  # (B, T)
+            distances = torch.arange(max_distance + 1)
+            norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
+    relative = torch.cat(norms).numpy()
+    relative = relative / relative[:, :1]
+    low, median, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)
+    return pd.DataFrame(
+        {"distance": np.arange(max_distance + 1), "median": median, "low": low, "high": high}
+    )
+
+
+def _with_constant_h(cell: nn.Module, inputs: tuple) -> tuple:
+    x, (h, c) = inputs
+    return x, (h.detach(), c)
+
+
+def kept_per_word(influence: pd.DataFrame) -> float:
+    """The factor by which a gradient changes from one word to the one before it.
+
+    Args:
+        influence: as `influence_by_distance` returns it; of its distances the middle half counts,
+            as the median has a slope of its own beside the last word.
+    """
+    median, last = influence["median"], len(influence) - 1
+    near, far = last // 4, 3 * last // 4
+    return float((median.iloc[far] / median.iloc[near]) ** (1 / (far - near)))
+
+
+def _excerpt(review: str) -> str:
+    return textwrap.shorten(without_markup(review), EXCERPT_LENGTH, placeholder=" …")
+
+
+TASK_WORDS = 12  # 2 and 3 are the answers, the others mean nothing
+
+
+TASK_TRAINING = TrainingConfig(
+    epochs=12, batch_size=50, learning_rate=5e-3, embedding_rate_factor=1.0
+)
+
+
+def first_word_task(n: int, length: int, seed: int) -> ReviewDataset:
+    """`n` sequences of `length` words, of which the first is the label and the others are noise."""
+    if length < 1:
+        raise ValueError(f"length is {length}; it must be at least 1")
+    rng = np.random.default_rng(seed)
+    words = rng.integers(4, TASK_WORDS, (n, length))
+    labels = rng.integers(0, 2, n)
+    words[:, 0] = 2 + labels
+    return ReviewDataset(list(words), labels)
+
+
+def remembered_first_word(cell: str, length: int, seed: int = 0) -> float:
+    """Accuracy on 500 new sequences of a network trained on 1,000 of `first_word_task`.
+
+    It has 32 units of `cell`, "lstm", "gru" or "rnn", reads forward and answers from its last
+    state. Its best epoch is chosen on 500 others. Half of the answers are right by chance.
+    """
+    torch.manual_seed(seed)
+    matrix = torch.randn(TASK_WORDS, 16)
+    matrix[0] = 0
+    model = SentimentLSTM(matrix, hidden_size=32, cell=cell)
+    sets = [first_word_task(n, length, 3 * seed + k) for k, n in enumerate((1_000, 500, 500))]
+    run_trial(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
+    return score(model, sets[2])["accuracy"]
+
+
+def shuffled(dataset: ReviewDataset, seed: int) -> ReviewDataset:
+    """The same reviews, the words of each in random order."""
+    rng = np.random.default_rng(seed)
+    token_ids = [rng.permutation(dataset[row][0].numpy()) for row in range(len(dataset))]
+    return ReviewDataset(token_ids, dataset.labels)
+
+
+def gate_openings(model: SentimentLSTM, token_ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """How far each unit of the last layer has its gates open at each word of a review.
+
+    Returns:
+        (T, H) between 0 and 1 for forget_gate, input_gate and output_gate; of a GRU or plain RNN
+        nothing.
+
+    Raises:
+        ValueError: as `word_by_word`.
+    """
+    return _read(model, token_ids)[1]
+
+
+def quantized(model: SentimentLSTM) -> SentimentLSTM:
+    """A copy for the CPU whose cells and output layer compute with 8-bit integers.
+
+    PyTorch's dynamic quantization: weights are integers, inputs become integers step by step. Word
+    vectors stay as they are. It runs the cells one step at a time.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch is moving it to another package
+        smaller = quantize_dynamic(copy.deepcopy(model).cpu(), {nn.Linear}, dtype=torch.qint8)
+    smaller.lstm.backend = "reference"
+    return smaller
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Memory that the weights of a module take, quantized or not."""
+    total = 0
+    for value in module.state_dict().values():
+        tensors = value if isinstance(value, tuple) else (value,)
+        total += sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+    return total
