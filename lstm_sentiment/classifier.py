@@ -266,7 +266,12 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, texts: Texts) -> np.ndarray:
         """(n,) the label of each text."""
-        return self.classes_[(self.predict_proba(texts)[:, 1] >= 0.5).astype(int)]
+        return self.verdicts(texts)[0]
+
+    def verdicts(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) the label of each text, and (n,) the probability of the second class."""
+        positive = self.predict_proba(texts)[:, 1]
+        return self.classes_[(positive >= 0.5).astype(int)], positive
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
         """(n, 2) calibrated probabilities of the two `classes_`.

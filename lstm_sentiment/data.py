@@ -8,12 +8,10 @@ Whatever is left out on the way is counted and said; what cannot be used raises 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -25,46 +23,12 @@ from lstm_sentiment.text import (
     normalised_text,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lstm_sentiment.files.labelled import LoadingAccount
+
 # ---- Labelled reviews ----
-
-
-@dataclass(frozen=True)
-class LoadingAccount:
-    """Where reviews came from, and what became of every row; as `str`, a sentence."""
-
-    source: str
-    rows_read: int
-    duplicates_removed: int
-    malformed_removed: int  # rows whose fields do not fit the header
-    missing_removed: int  # reviews without a word
-    unknown_label_removed: int  # labels that are missing or unknown
-    contradictory_removed: int  # rows whose review carries both labels
-    usable: int
-    drawn: int  # of the usable ones
-    notes: tuple[str, ...]  # on what had to be guessed in reading
-
-    def __str__(self) -> str:
-        reasons = {"duplicates_removed": "exact duplicates", **LOSS_REASONS}
-        removed = ", ".join(
-            f"{getattr(self, reason):,} {words}"
-            for reason, words in reasons.items()
-            if getattr(self, reason)
-        )
-        sentence = (
-            f"{self.rows_read:,} rows read from {self.source}; removed: {removed or 'none'}; "
-            f"{self.usable:,} usable reviews"
-        )
-        if self.drawn < self.usable:
-            sentence += f", of which {self.drawn:,} were drawn, half of each class"
-        return "; ".join([sentence, *self.notes]) + "."
-
-
-LOSS_REASONS = {
-    "malformed_removed": "rows whose fields do not fit the header",
-    "missing_removed": "reviews without a word",
-    "unknown_label_removed": "labels that are missing or unknown",
-    "contradictory_removed": "rows whose review carries both labels",
-}
 
 
 def load_reviews(
@@ -90,79 +54,13 @@ def load_reviews(
     Raises:
         DataError: the data cannot be read, lacks a class, or more than `max_loss` would be lost.
     """
+    from lstm_sentiment.files.labelled import clean
     from lstm_sentiment.files.sources import read_labelled
 
-    name, path, table = read_labelled(source)
-    reviews, counts = _clean(table, path, max_loss)
-    usable = len(reviews)
+    reviews, account = clean(*read_labelled(source), max_loss)
     if limit is not None:
         reviews = draw_balanced(reviews, limit, seed).reset_index(drop=True)
-    account = LoadingAccount(
-        source=name, **counts, usable=usable, drawn=len(reviews), notes=tuple(table.notes)
-    )
     return reviews, account
-
-
-def _clean(table, path: Path, max_loss: float) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Reviews with words and a known label, each once, and how many rows went for which reason."""
-    from lstm_sentiment.files import tables
-
-    texts = tables.column(table, tables.REVIEW_COLUMNS, path)
-    labels = tables.column(table, tables.SENTIMENT_COLUMNS, path)
-    sentiments = [tables.SENTIMENT_OF_LABEL.get(label.casefold()) for label in labels]
-    rows = pd.DataFrame({"review": texts, "sentiment": sentiments}, index=table.row_numbers)
-    missing = np.array([not _has_words(text) for text in texts], dtype=bool)
-    unknown = rows["sentiment"].isna().to_numpy() & ~missing
-    usable = rows[~missing & ~unknown]
-    positive = usable["sentiment"] == "positive"
-    both = set(usable["review"][positive]) & set(usable["review"][~positive])
-    contradictory = usable["review"].isin(both)
-    reviews = usable[~contradictory].drop_duplicates("review").reset_index(drop=True)
-    lost = {
-        "malformed_removed": table.malformed,
-        "missing_removed": rows.index[missing].tolist(),
-        "unknown_label_removed": rows.index[unknown].tolist(),
-        "contradictory_removed": usable.index[contradictory].tolist(),
-    }
-    rows_read = len(rows) + len(table.malformed)
-    unknown_labels = sorted({labels[position][:40] for position in np.flatnonzero(unknown)})
-    _check_loss(lost, rows_read, unknown_labels, path, max_loss)
-    for sentiment in ("positive", "negative"):
-        if not (reviews["sentiment"] == sentiment).any():
-            raise DataError(f"{path} holds no {sentiment} review; both classes are needed")
-    counts = {reason: len(numbers) for reason, numbers in lost.items()}
-    counts["duplicates_removed"] = rows_read - sum(counts.values()) - len(reviews)
-    return reviews, {"rows_read": rows_read, **counts}
-
-
-def _has_words(text: str) -> bool:
-    if text[:5].casefold() in ("nan", "null", "none"):  # how programs write a missing value
-        return False
-    return text[:1].isalnum() or bool(normalised_text(text))
-
-
-def _check_loss(
-    lost: dict[str, list[int]],
-    rows_read: int,
-    unknown_labels: Sequence[str],
-    path: Path,
-    max_loss: float,
-) -> None:
-    count = sum(map(len, lost.values()))
-    if count <= max_loss * rows_read:
-        return
-    reasons = "; ".join(
-        f"{len(numbers):,} {LOSS_REASONS[reason]} (first: row {numbers[0]})"
-        for reason, numbers in lost.items()
-        if numbers
-    )
-    if unknown_labels:
-        reasons += f"; labels such as {unknown_labels[:5]}"
-    raise DataError(
-        f"{path}: {count:,} of {rows_read:,} rows cannot be used, more than the accepted "
-        f"{max_loss:.1%}: {reasons}. Mend the file (in Python, max_loss of load_reviews accepts "
-        "more)"
-    )
 
 
 def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:

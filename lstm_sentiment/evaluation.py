@@ -21,14 +21,7 @@ from scipy.stats import binomtest, mannwhitneyu
 from lstm_sentiment.files.keep import replacing
 
 CONFUSION_CELLS = ("tn", "fp", "fn", "tp")  # the order of the number 2 * label + prediction
-
-
-EVALUATION_KEYS = ("n", "accuracy", "accuracy_95", "precision", "recall", "f1")
-
-
 BOOTSTRAP_SAMPLES = 10_000  # another seed then moves an interval's ends by about 0.0005
-
-
 # Where it ends, probabilities are all but 0 and 1, or all but 0.5.
 TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -248,19 +241,12 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
 
 
 def write_metrics(path: str | Path, metrics: Mapping) -> None:
-    """Write `metrics` as JSON: whole or, if anything is wrong with them, not at all.
+    """Write `metrics`, such as results of `evaluate` by name, as JSON: whole or not at all.
 
-    metrics needs `test`, `validation` and `train` (results of `evaluate`), `baselines` (name ->
-    result of `evaluate`), `data` and `seconds`; further keys may follow. ValueError names the key
-    that is missing or holds an impossible value. Numbers of numpy are written as numbers, NaN and
-    infinity are refused.
+    Numbers of NumPy are written as numbers. ValueError: a number is NaN or infinite.
     """
-    _check_metrics(metrics)
-    try:
-        text = json.dumps(metrics, indent=2, allow_nan=False, default=_numpy_to_python)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"metrics cannot be written as JSON: {error}") from error
-    with replacing(Path(path)) as part:
+    text = json.dumps(metrics, indent=2, allow_nan=False, default=lambda value: value.tolist())
+    with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
@@ -308,27 +294,6 @@ def _f1(counts: np.ndarray) -> np.ndarray:
 
 def _middle_95(samples: np.ndarray) -> list[float]:
     return np.quantile(samples, [0.025, 0.975]).tolist()
-
-
-def _check_metrics(metrics: Mapping) -> None:
-    missing = {"test", "validation", "train", "baselines", "data", "seconds"} - set(metrics)
-    if missing:
-        raise ValueError(f"metrics lack the keys {sorted(missing)}, got {sorted(metrics)}")
-    evaluations = {name: metrics[name] for name in ("test", "validation", "train")}
-    evaluations |= {f"baselines.{name}": result for name, result in metrics["baselines"].items()}
-    for name, result in evaluations.items():
-        missing = set(EVALUATION_KEYS) - set(result)
-        if missing:
-            raise ValueError(f"metrics.{name} lacks the keys {sorted(missing)}")
-        for key in ("accuracy", "precision", "recall", "f1"):
-            if not 0 <= result[key] <= 1:
-                raise ValueError(f"metrics.{name}.{key} must be between 0 and 1, got {result[key]}")
-
-
-def _numpy_to_python(value: object) -> object:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{value!r} of type {type(value).__name__} has no form in JSON")
 
 
 def separation(

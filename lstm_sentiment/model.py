@@ -58,7 +58,7 @@ class SentimentLSTM(nn.Module):
         cell: str = "lstm",
     ):
         super().__init__()
-        vectors = torch.as_tensor(embedding_matrix, dtype=torch.float32)
+        vectors = torch.from_numpy(np.array(embedding_matrix, dtype=np.float32))  # a copy
         if vectors[PADDING_INDEX].any():
             raise ValueError("row 0 of embedding_matrix stands for padding; it must be zero")
         if pooling not in POOLINGS or cell not in CELLS:
@@ -68,7 +68,7 @@ class SentimentLSTM(nn.Module):
             )
         self.pooling = pooling
         self.embedding = nn.Embedding.from_pretrained(
-            vectors.clone(), freeze=freeze_embedding, padding_idx=PADDING_INDEX
+            vectors, freeze=freeze_embedding, padding_idx=PADDING_INDEX
         )
         self.embedding_dropout = Dropout(embedding_dropout)
         self.spatial_dropout = nn.Dropout1d(spatial_dropout)

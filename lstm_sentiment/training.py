@@ -14,10 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,6 +26,9 @@ from lstm_sentiment.data import Batch, ReviewDataset, make_loader
 from lstm_sentiment.files.checkpoints import Checkpoint
 from lstm_sentiment.model import evaluating
 from lstm_sentiment.text import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EVALUATION_BATCH_SIZE = 256
 SCHEDULES = ("one_cycle", "constant")
@@ -108,6 +110,8 @@ def train(
         OSError: the checkpoint cannot be written.
         KeyboardInterrupt: before any epoch was completed.
     """
+    import pandas as pd
+
     task = task or SENTIMENT
     device = pick_device()
     model.to(device)

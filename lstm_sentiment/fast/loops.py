@@ -92,14 +92,10 @@ def _compiled(function: Callable, parallel: bool = False) -> Callable:
 
 # The loops compute in float32, which a Python number would turn into float64.
 _ZERO, _HALF, _ONE, _TWO, _FOUR = (np.float32(number) for number in (0, 0.5, 1, 2, 4))
-
-
 # tanh(x) = x P(x^2) / Q(x^2), the approximation that the library Eigen uses in float32: right to
 # 2e-7 up to +-_TANH_END, where tanh is 1, and made of nothing that a compiler could not do for
 # several numbers at once, unlike exp.
 _TANH_END = np.float32(7.90531110763549805)
-
-
 _P0, _P1, _P2, _P3, _P4, _P5, _P6 = np.array(
     [
         4.89352455891786e-03,
@@ -112,8 +108,6 @@ _P0, _P1, _P2, _P3, _P4, _P5, _P6 = np.array(
     ],
     dtype=np.float32,
 )
-
-
 _Q0, _Q1, _Q2, _Q3 = np.array(
     [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06],
     dtype=np.float32,
@@ -276,6 +270,4 @@ def _backward_shares(bounds, *arguments):
 
 
 _forward_on_threads = _compiled(_forward_shares, parallel=True)
-
-
 _backward_on_threads = _compiled(_backward_shares, parallel=True)

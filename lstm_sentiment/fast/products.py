@@ -12,8 +12,6 @@ from torch.nn.grad import conv2d_weight
 # Rows of a large product that are computed together. With 4 gates of 128 units in float32 they
 # take 2 MB, a usual second-level cache.
 BLOCK_ROWS = 1024
-
-
 # oneDNN prepares a kernel for every new number of rows, which takes longer than running it; so
 # large products are filled up to a multiple of this.
 ROW_MULTIPLE = 128

@@ -23,8 +23,8 @@ Backward, last step first, with dh and dk the gradients of the loss that reach h
 The constant factors of the gates, GATE_FACTORS, are left out of da and put into the matrices that
 da meets.
 
-Slower, when it was tried: these steps as PyTorch operations only; one compiled loop per step after a
-product by oneDNN, bound by Python and the price of a call; torch.compile of ten steps at a time,
+Slower, when it was tried: these steps as PyTorch operations only; one compiled loop per step after
+a product by oneDNN, bound by Python and the price of a call; torch.compile of ten steps at a time,
 which also took half a minute to compile; Python threads in place of numba's OpenMP threads, because
 those of PyTorch spin on the same processors while they wait.
 """

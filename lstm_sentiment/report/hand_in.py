@@ -1,0 +1,394 @@
+"""What is handed in: `<student>.zip` with the report, a script with all its code, and the project.
+
+The script holds the notebook's cells, which run as they stand, and behind them, as plain code in
+the same file, each module of the package that they need, under a line with its path. Before the
+first cell it writes the modules out, below artifacts/, and Python imports them from there: each
+keeps its own namespace, and tracebacks, `inspect.getsource` (with which the report shows code),
+numba's cache, pickle and the processes of multiprocessing find the file that they look for. A
+loader that kept modules in memory would have to imitate a file for each of them. The cells come
+first because Python runs a script from its top: one line ends the run, and what is behind it is
+only read.
+
+A notebook whose outputs may be older than its cells, the code or the studies' tables is refused.
+The text of code cells gets into the script as code, all other text as comments, and nothing else of
+the notebook does.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.util
+import inspect
+import itertools
+import re
+import symtable
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from lstm_sentiment.files.keep import replacing
+from lstm_sentiment.report.record import (
+    CODE,
+    PACKAGE,
+    RESULTS,
+    TABLES,
+    digest,
+    digests,
+    visible_files,
+)
+from lstm_sentiment.text import DataError
+
+NOTEBOOK = Path("notebooks/report.ipynb")
+OTHER_FILES = (
+    "README.md",
+    "data/README.md",
+    "requirements.txt",
+    "notebooks/kaggle_predictions.csv",
+)
+UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
+FOLDERS = ("", "fast", "files", "report", "studies")  # in reading order, as modules in them are
+MODULES = ("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation")
+SETUP_TAG = "setup"  # of cells that find or install the package
+PYTHON_CELL_MAGICS = ("%%time", "%%timeit", "%%capture")  # the cell below them is Python
+MAGIC = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[\w.]+\?{1,2}\s*$)")
+RUN_AGAIN = "restart the kernel, run all cells and save"
+
+BEGINNING = """\
+# %% [markdown]
+# # All code of the report in one file
+#
+# First the cells of the report, `report.ipynb`, then the modules of the package `lstm_sentiment`
+# that it uses. No other file of the project is needed:
+#
+#     pip install -r requirements.txt
+#     python {student}.py
+#
+# The environment variable `LSTM_SENTIMENT_QUICK=1` makes it a short run.
+
+# %%
+from __future__ import annotations
+
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+
+{modules_in}
+
+code = Path("artifacts", Path(__file__).stem).resolve()
+for name, text in modules_in(Path(__file__).read_text(encoding="utf-8")).items():
+    path = code / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file that stays as it is keeps what numba has compiled for it.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+sys.path.insert(0, str(code))
+# As after `python -m`: the processes that multiprocessing starts do not run the report again.
+__spec__ = ModuleSpec("report.__main__", None)
+"""
+END = """\
+# %%
+raise SystemExit  # The end of the report. What follows are the modules that were written out above.
+"""
+
+
+def main(student: str, notebook: str | Path | None = None) -> None:
+    """Make the zip in the current folder, that of the project, and print what it holds."""
+    path = make_hand_in(student, notebook)
+    print(f"{path} ({path.stat().st_size:,} bytes) holds")
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            print(f"{entry.file_size:12,}  {entry.filename}")
+
+
+def make_hand_in(
+    student: str, notebook: str | Path | None = None, folder: Path = Path(".")
+) -> Path:
+    """Make `<student>.zip` in the project's folder, whole or not at all; return its path.
+
+    `notebook` is by default the project's own, notebooks/report.ipynb.
+
+    Raises:
+        DataError: the student id makes no good file name, or the notebook is damaged, is not one
+            run from top to bottom of the cells, code and tables at hand, or makes no script.
+        OSError: a file of the project is missing.
+    """
+    _check_student_id(student, folder)
+    notebook = Path(notebook or folder / NOTEBOOK)
+    cells = _read_cells(notebook)
+    try:
+        _check_order(cells)
+        _check_age(cells, folder)
+        script = _make_script(student, cells, folder)
+    except DataError as error:
+        raise DataError(f"{notebook}: {error}") from error
+    results = visible_files(folder, f"{RESULTS.as_posix()}/**/*")
+    package = visible_files(folder, f"{PACKAGE}/**/*")
+    files = [
+        *map(Path, OTHER_FILES),
+        *(path for path in package if "__pycache__" not in path.parts),
+        *(path for path in results if path.suffix not in UNFINISHED_SUFFIXES),
+    ]
+    path = folder / f"{student}.zip"
+    with (
+        replacing(path) as unfinished,
+        zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr("report.ipynb", notebook.read_bytes())
+        archive.writestr(f"{student}.py", script.encode())
+        for file in files:
+            archive.writestr(file.as_posix(), (folder / file).read_bytes())
+    return path
+
+
+def _check_student_id(student: str, folder: Path) -> None:
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{0,39}", student):
+        raise DataError(
+            f"student id {student!r} is not accepted: up to 40 letters (A-Z), digits, '-' and '_' "
+            "are, beginning with a letter or a digit"
+        )
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != folder.resolve()]
+    known = {*sys.stdlib_module_names, PACKAGE}
+    if student in known or PathFinder.find_spec(student, elsewhere):
+        raise DataError(
+            f"student id {student!r} is not accepted: a Python module has that name, and "
+            f"{student}.py would be imported in its place"
+        )
+
+
+# The notebook: read, checked.
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A cell of the notebook that is not empty; `number` counts all cells, from 1."""
+
+    number: int
+    is_code: bool
+    is_setup: bool
+    source: str
+    count: int | None
+    outputs: Sequence[Mapping]
+
+    def __str__(self) -> str:
+        return f"cell {self.number} (`{self.source.strip().splitlines()[0][:60]}`)"
+
+
+def _read_cells(path: Path) -> list[Cell]:
+    try:
+        import nbformat  # an extra of the package
+    except ImportError as error:
+        raise DataError("nbformat is missing; pip install -r requirements.txt") from error
+    try:
+        cells = [
+            Cell(
+                number,
+                cell.cell_type == "code",
+                SETUP_TAG in cell.metadata.get("tags", []),
+                cell.source,
+                cell.get("execution_count"),
+                cell.get("outputs", []),
+            )
+            for number, cell in enumerate(nbformat.read(path, as_version=4).cells, start=1)
+        ]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # nbformat fails on a damaged file in many ways
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"{path} cannot be read as a notebook ({reason})") from error
+    return [cell for cell in cells if cell.source.strip()]
+
+
+def _check_order(cells: Sequence[Cell]) -> None:
+    """Refuse what does not look like one run of all cells, in order and without an error."""
+    code_cells = [cell for cell in cells if cell.is_code]
+    for expected, cell in enumerate(code_cells, start=1):
+        for output in cell.outputs:
+            if output.get("output_type") == "error":
+                reason = " ".join(f"{output.get('ename')}: {output.get('evalue')}".split())
+                raise DataError(f"{cell} ended in {reason[:200]}")
+        if cell.count is None:
+            raise DataError(f"{cell} has not been run; {RUN_AGAIN}")
+        if cell.count != expected:
+            raise DataError(
+                f"{cell} ran as number {cell.count} where a run from top to bottom has "
+                f"{expected}, so outputs may be older than the code; {RUN_AGAIN}"
+            )
+
+
+def _check_age(cells: Sequence[Cell], folder: Path) -> None:
+    """Refuse outputs older than a cell, a module or a table, by what `record_run` noted."""
+    code_cells = [cell for cell in cells if cell.is_code]
+    outputs = itertools.chain.from_iterable(cell.outputs for cell in code_cells)
+    records = [output.get("metadata", {}).get(PACKAGE) for output in outputs]
+    record = next(filter(None, records), None)
+    if record is None:
+        raise DataError(f"its last cell is not `record_run()`; {RUN_AGAIN}")
+    if len(code_cells) != len(record["cells"]):
+        raise DataError(
+            "cells were added or removed after the run, or stand behind `record_run()`; "
+            f"{RUN_AGAIN}"
+        )
+    changed = [
+        str(cell)
+        for cell, recorded in zip(code_cells, record["cells"], strict=True)
+        if digest(cell.source) != recorded
+    ]
+    for below, patterns, name in ((PACKAGE, CODE, "modules"), (RESULTS, TABLES, "tables")):
+        recorded, now = record.get(name, {}), digests(folder / below, *patterns)
+        differ = [path for path in {*recorded, *now} if recorded.get(path) != now.get(path)]
+        changed += sorted(f"{Path(below).as_posix()}/{path}" for path in differ)
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise DataError(
+            f"{', '.join(changed[:3])}{more} changed after the run, so outputs may be older than "
+            f"the code; {RUN_AGAIN}"
+        )
+
+
+# The script.
+
+
+def _make_script(student: str, cells: Sequence[Cell], folder: Path) -> str:
+    codes = {cell: _plain_python(cell) for cell in cells if cell.is_code and not cell.is_setup}
+    _check_names(codes)
+    parts = [BEGINNING.format(student=student, modules_in=inspect.getsource(modules_in))]
+    for cell in cells:
+        if not cell.is_code:
+            parts.append(f"# %% [markdown]\n{_comment(cell.source)}\n")
+        elif cell in codes:
+            parts.append(f"# %%\n{_without_future(codes[cell])}\n")
+    parts.append(END)
+    try:
+        modules = _modules_for(codes.values(), folder)
+        for path, text in modules.items():
+            parts.append(f"\n# ==== {path} ====\n{_without_future(text)}")
+        script = re.sub("\r\n?", "\n", "\n".join(parts))  # as Python reads it
+        compile(script, f"{student}.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"no script can be made of it: {error}") from error
+    if modules_in(script) != modules:
+        raise DataError(f"a cell or a module holds a line such as `# ==== {PACKAGE}/text.py ====`")
+    return script
+
+
+def modules_in(script: str) -> dict[str, str]:
+    """Path and text of each module that stands in the script, under a line with its path."""
+    heading = r"(?m)^# ==== (lstm_sentiment/[\w/]+\.py) ====\n"
+    _, *parts = re.split(heading, script)
+    # At the top of the script this line serves all; within, Python accepts it as a comment only.
+    texts = [re.sub(r"(?m)^# (?=from __future__ )", "", text) for text in parts[1::2]]
+    return {path: text.strip("\n") + "\n" for path, text in zip(parts[::2], texts, strict=True)}
+
+
+def _without_future(code: str) -> str:
+    return re.sub(r"(?m)^(?=from __future__ )", "# ", code)
+
+
+def _comment(text: str) -> str:
+    """As comment lines, whichever character ends a line of the text for whichever reader."""
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+def _plain_python(cell: Cell) -> str:
+    """The cell's code, with what only IPython understands as comments."""
+    lines = cell.source.strip("\n").split("\n")
+    if lines[0].startswith("%%") and lines[0].split()[0] not in PYTHON_CELL_MAGICS:
+        return _comment(cell.source)  # another language
+    while True:
+        code = "\n".join(lines)
+        try:
+            compile(code, "cell", "exec", dont_inherit=True)
+            return code
+        except (SyntaxError, ValueError) as error:  # ValueError: null bytes, half a character
+            number = getattr(error, "lineno", None) or 1
+            number = min(number, len(lines))
+            line = lines[number - 1]
+            if not MAGIC.match(line):
+                reason = getattr(error, "msg", error)
+                message = f"{cell}, line {number}: {reason}: {line.strip()}"
+                raise DataError(message) from error
+            lines[number - 1] = re.sub(r"^(\s*)", r"\1# ", line)
+
+
+def _check_names(codes: Mapping[Cell, str]) -> None:
+    """Refuse a name that the notebook knows from IPython or a setup cell, and no script would."""
+    known, used = set(dir(builtins)), []
+    for cell, code in codes.items():
+        top = symtable.symtable(code, "cell", "exec")
+        known |= {symbol.get_name() for symbol in top.get_symbols() if symbol.is_local()}
+        for scope in _scopes(top):
+            for symbol in scope.get_symbols():
+                if symbol.is_global() and symbol.is_assigned():
+                    known.add(symbol.get_name())
+                elif symbol.is_global() and symbol.is_referenced():
+                    used.append((cell, symbol.get_name()))
+    stars = any(re.search(r"import\s+\*", code) for code in codes.values())
+    for cell, name in used:
+        if name not in known and not stars:
+            raise DataError(
+                f"{cell} uses {name!r}, which the script would not know: define or import it in a "
+                f"cell that is not tagged {SETUP_TAG!r}"
+            )
+
+
+def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for child in table.get_children():
+        yield from _scopes(child)
+
+
+def _modules_for(codes: Iterable[str], folder: Path) -> dict[str, str]:
+    """Path and text of the modules that the cells need, in reading order.
+
+    The core, `fast` and `files` are there whole; of `report` and `studies` what is imported.
+    """
+    texts = {}
+    for path in visible_files(folder, f"{PACKAGE}/**/*.py"):
+        texts[path.as_posix()] = (folder / path).read_text(encoding="utf-8").strip("\n") + "\n"
+    del texts[f"{PACKAGE}/__main__.py"]  # the commands
+    optional = (f"{PACKAGE}/report/", f"{PACKAGE}/studies/")
+    chosen = {path for path in texts if not path.startswith(optional)}
+    to_read = [
+        *((f"{PACKAGE}/", code) for code in codes),
+        *((path, texts[path]) for path in chosen),
+    ]
+    while to_read:
+        for name in _names_of_modules(*to_read.pop()):
+            stem = name.replace(".", "/")
+            for path in ({f"{stem}.py", f"{stem}/__init__.py"} & texts.keys()) - chosen:
+                chosen.add(path)
+                to_read.append((path, texts[path]))
+    return {path: texts[path] for path in sorted(chosen, key=_reading_order)}
+
+
+def _names_of_modules(path: str, code: str) -> set[str]:
+    """What may be a module's name: in imports, wherever they stand, and in strings."""
+    names, package = set(), path.rpartition("/")[0].replace("/", ".")
+    for node in ast.walk(ast.parse(code, path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            origin = importlib.util.resolve_name(origin, package)
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"[\w.]+", str(node.value)):
+            names |= {str(node.value), f"{PACKAGE}.{str(node.value).lstrip('.')}"}
+    return {
+        prefix for name in names for prefix in itertools.accumulate(name.split("."), "{}.{}".format)
+    }
+
+
+def _reading_order(path: str) -> tuple:
+    """The core first; what is named in no list comes last, by name."""
+    _, *folders, module = path.removesuffix(".py").split("/")
+    return _rank("".join(folders[:1]), FOLDERS), _rank(module, MODULES), path
+
+
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
