@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function: Callable, name: str = "") -> argparse.ArgumentParser:
-        summary = function.__doc__
+        summary = function.__doc__ or ""
         name = name or function.__name__
         command = commands.add_parser(name, help=summary.replace("%", "%%"), description=summary)
         command.set_defaults(run=function)
@@ -276,13 +276,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--vectors", help="google-news-26k, imdb, a vector file or a gensim.downloader name (imdb)"
     )
-    for name, kind, usual in [
-        ("--epochs", _at_least(1), 50),
-        ("--batch-size", _at_least(1), 64),
-        ("--learning-rate", float, 0.002),
-        ("--hidden-size", _at_least(1), 128),
-    ]:
-        command.add_argument(name, type=kind, help=f"({usual}, or as in the system chosen)")
+    for name, usual in [("--epochs", 50), ("--batch-size", 64), ("--hidden-size", 128)]:
+        command.add_argument(name, type=_at_least(1), help=f"({usual}, or as in the system chosen)")
+    command.add_argument("--learning-rate", type=float, help="(0.002, or as in the system chosen)")
     command.add_argument(
         "--pooling", choices=("last", "mean_max"), help="(last, or as in the system chosen)"
     )

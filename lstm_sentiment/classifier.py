@@ -179,10 +179,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         token_lists = tokenize_all(texts)
         targets = self._targets(labels, len(token_lists), known=False)
         if validation is None:
-            token_lists, targets, validation = self._hold_out(token_lists, targets)
+            token_lists, targets, chosen_on = self._hold_out(token_lists, targets)
         else:
             held_out = tokenize_all(validation[0], "validation")
-            validation = held_out, self._targets(validation[1], len(held_out))
+            chosen_on = held_out, self._targets(validation[1], len(held_out))
         self.vocabulary_, matrix, lstm_weights = self._start(token_lists, unlabelled)
         self.max_length_ = (
             self.max_length or choose_max_length([len(tokens) for tokens in token_lists]).max_length
@@ -191,7 +191,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         self.model_ = SentimentLSTM(matrix, **self._of(MODEL_OPTIONS))
         if lstm_weights:
             self.model_.lstm.load_state_dict(lstm_weights)
-        training_set, validation_set = self._read(token_lists, targets), self._read(*validation)
+        training_set, validation_set = self._read(token_lists, targets), self._read(*chosen_on)
         config = TrainingConfig(**self._of(TRAINING_SETTINGS), seed=self.random_state)
         self.history_ = train(
             self.model_,
@@ -205,7 +205,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         from lstm_sentiment.evaluation import fit_temperature
 
         logits = predict_logits(self.model_, validation_set)
-        self.temperature_ = fit_temperature(validation_set.labels, logits)
+        self.temperature_ = fit_temperature(chosen_on[1], logits)
         return self
 
     def _of(self, names: Iterable[str]) -> dict:
@@ -245,7 +245,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         """The vocabulary, word vectors (V, D) and, from a language model, the LSTM's weights."""
         if self.start is not None:
             tensors, settings = load_tensors(self.start)
-            vocabulary = Vocabulary(settings["words"], tensors["counts"])
+            vocabulary = Vocabulary(settings["words"], tensors["counts"].numpy())
             lstm = {n.removeprefix("lstm."): t for n, t in tensors.items() if n.startswith("lstm.")}
             return vocabulary, tensors["embedding.weight"].numpy(), lstm
         vocabulary = self.vocabulary
@@ -375,10 +375,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         tensors, description = load_tensors(path)
         try:
             classifier = cls(**description["settings"])
-            classifier.vocabulary_ = Vocabulary(description["words"], tensors.pop("counts"))
+            classifier.vocabulary_ = Vocabulary(description["words"], tensors.pop("counts").numpy())
             classifier.classes_ = np.array(description["classes"])
             classifier.temperature_ = float(description["temperature"])
-            classifier.max_length_ = int(classifier.max_length)
+            classifier.max_length_ = int(description["settings"]["max_length"])
             # What the settings claim takes no memory; what is kept has to fit it.
             with torch.device("meta"):
                 model = SentimentLSTM(tensors["embedding.weight"], **classifier._of(MODEL_OPTIONS))

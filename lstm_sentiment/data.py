@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ def split_reviews(
         raise ValueError(f"fractions must be three shares with sum 1, got {fractions}")
     rng = np.random.default_rng(seed)
     classes = encode_labels(reviews["sentiment"]).astype(int)
-    room = _part_sizes(np.bincount(classes, minlength=2), fractions)
+    room = _part_sizes(np.bincount(classes, minlength=2), list(fractions))
     parts: list[list[int]] = [[], [], []]
     groups = near_duplicate_groups(reviews["review"])
     shuffled = (groups[number] for number in rng.permutation(len(groups)))
@@ -197,7 +197,7 @@ class ReviewDataset(Dataset):
     """
 
     def __init__(
-        self, token_ids: Sequence[Sequence[int]], labels: Sequence[float] | None = None
+        self, token_ids: Sequence[Sequence[int]], labels: Sequence[float] | np.ndarray | None = None
     ) -> None:
         filled = [ids if len(ids) else [UNKNOWN_INDEX] for ids in token_ids]
         # All indices in one array (N,): a batch is one indexing operation.
@@ -239,9 +239,9 @@ def _checked_ids(flat_ids: np.ndarray) -> np.ndarray:
     return flat_ids.astype(np.int64)
 
 
-def _checked_labels(labels: Sequence[float], n_reviews: int) -> np.ndarray:
+def _checked_labels(given: Sequence[float] | np.ndarray, n_reviews: int) -> np.ndarray:
     """(n,) float32, each a probability; NaN is none."""
-    labels = np.asarray(labels, dtype=np.float32)
+    labels = np.asarray(given, dtype=np.float32)
     if labels.shape != (n_reviews,) or not ((labels >= 0) & (labels <= 1)).all():
         raise DataError(
             f"labels must be one number from 0 to 1 for each of the {n_reviews} reviews, "
@@ -312,12 +312,13 @@ def make_loader(
     )
 
 
-def _as_collated(batch: Batch) -> Batch:
+def _as_collated(batch: Any) -> Any:
     return batch  # ReviewDataset.__getitems__ has padded it
 
 
 def batch_padding_share(loader: DataLoader) -> float:
     """Share of padding among all positions of the batches of one pass over `loader`."""
-    lengths = loader.dataset.lengths
-    positions = sum(len(rows) * int(lengths[rows].max()) for rows in loader.batch_sampler)
-    return 1 - int(lengths.sum()) / positions
+    sampler = loader.batch_sampler
+    assert isinstance(sampler, LengthBucketSampler)
+    positions = sum(len(rows) * int(sampler.lengths[rows].max()) for rows in sampler)
+    return 1 - int(sampler.lengths.sum()) / positions

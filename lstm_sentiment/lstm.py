@@ -242,7 +242,7 @@ class RecurrentLayer(nn.Module):
             if layer > 0:
                 packed, packed_rows = fast_dropout(packed, self.dropout, self.training), None
             need_hidden = need_outputs or layer < self.num_layers - 1
-            hidden_by_direction = []
+            hidden_by_direction: list[Tensor] = []
             for index in range(layer * directions, (layer + 1) * directions):
                 is_backward = index > layer * directions
                 hidden, h_n, c_n = self.run(
@@ -256,10 +256,11 @@ class RecurrentLayer(nn.Module):
                 )
                 last_h.append(h_n)
                 last_c.append(c_n)
-                if need_hidden:
+                if hidden is not None:
                     hidden_by_direction.append(hidden[steps.reversal] if is_backward else hidden)
             if need_hidden:
-                packed = torch.cat(hidden_by_direction, dim=1) if self.bidirectional else hidden
+                one = len(hidden_by_direction) == 1
+                packed = hidden_by_direction[0] if one else torch.cat(hidden_by_direction, dim=1)
 
         outputs = steps.pad(packed) if need_outputs else None
         h_n = torch.stack(last_h)[:, steps.inverse_order]
@@ -349,7 +350,7 @@ class LSTMLayer(RecurrentLayer):
         """See `RecurrentLayer.forward`. Under autocast it computes in the dtype of its weights."""
         if not torch.is_autocast_enabled(x.device.type):
             return super().forward(x, lengths, state, rows, need_outputs)
-        dtype = self.cells[0].forget_gate.weight.dtype
+        dtype = _torch_gates(self.cells[0])[0].weight.dtype
         with torch.autocast(x.device.type, enabled=False):
             state = None if state is None else tuple(part.to(dtype) for part in state)
             return super().forward(x.to(dtype), lengths, state, rows, need_outputs)
@@ -366,7 +367,7 @@ class LSTMLayer(RecurrentLayer):
         if lstm.proj_size:
             raise ValueError(f"proj_size is {lstm.proj_size}; a projected LSTM has no equal here")
         sizes = (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.bidirectional)
-        layer = cls(*sizes, lstm.dropout, backend=backend).to(lstm.weight_ih_l0)
+        layer = cls(*sizes, lstm.dropout, backend=backend).to(next(lstm.parameters()))
         with torch.no_grad():
             for cell, suffix in zip(layer.cells, layer._torch_suffixes(), strict=True):
                 w_x = getattr(lstm, f"weight_ih_{suffix}")
@@ -398,7 +399,7 @@ class LSTMLayer(RecurrentLayer):
             batch_first=True,
             dropout=self.dropout if self.num_layers > 1 else 0.0,  # it acts between layers
             bidirectional=self.bidirectional,
-        ).to(self.cells[0].forget_gate.weight)
+        ).to(_torch_gates(self.cells[0])[0].weight)
         with torch.no_grad():
             for cell, suffix in zip(self.cells, self._torch_suffixes(), strict=True):
                 weight = torch.cat([gate.weight for gate in _torch_gates(cell)])
@@ -419,8 +420,9 @@ class LSTMLayer(RecurrentLayer):
 FEW_STEPS = 512
 
 
-def _torch_gates(cell: LSTMCell) -> list[nn.Linear]:
+def _torch_gates(cell: nn.Module) -> list[nn.Linear]:
     """The gates in the order in which nn.LSTM stacks them."""
+    assert isinstance(cell, LSTMCell)
     return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
 
 

@@ -74,10 +74,11 @@ class SentimentLSTM(nn.Module):
         self.spatial_dropout = nn.Dropout1d(spatial_dropout)
         sizes = (vectors.shape[1], hidden_size, num_layers, bidirectional)
         dropouts = (dropout, recurrent_dropout)
-        if cell == "lstm":
-            self.lstm = LSTMLayer(*sizes, *dropouts)
-        else:
-            self.lstm = RecurrentLayer(GRUCell if cell == "gru" else RNNCell, *sizes, *dropouts)
+        self.lstm: RecurrentLayer = (
+            LSTMLayer(*sizes, *dropouts)
+            if cell == "lstm"
+            else RecurrentLayer(GRUCell if cell == "gru" else RNNCell, *sizes, *dropouts)
+        )
         self.dropout = Dropout(dropout)
         states = (2 if bidirectional else 1) * (1 if pooling == "last" else 2)
         self.output = nn.Linear(states * hidden_size, 1)

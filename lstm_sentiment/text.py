@@ -111,7 +111,7 @@ def tokenize_all(
             raise DataError(
                 f"texts[{position}] must be a string, got a {type(text).__name__}: {text!r:.80}"
             )
-        token_lists.append(tokenize(text) if isinstance(text, str) else text)
+        token_lists.append(tokenize(text) if isinstance(text, str) else list(text))
     return token_lists
 
 
@@ -127,7 +127,7 @@ class Vocabulary:
             `counts[1]` is the number of occurrences that were left out.
     """
 
-    def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
+    def __init__(self, words: Sequence[str], counts: Sequence[int] | np.ndarray) -> None:
         self.words = list(words)
         self.counts = np.asarray(counts, dtype=np.int64)
         if tuple(self.words[:2]) != RESERVED_WORDS or len(self.counts) != len(self.words):
@@ -146,7 +146,7 @@ class Vocabulary:
         Ties are in alphabetical order. With `max_size` the vocabulary has at most that many
         indices, the two reserved ones included.
         """
-        found = Counter()
+        found: Counter[str] = Counter()
         for tokens in token_lists:
             found.update(_words(tokens))
         total = found.total()

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -117,6 +117,7 @@ def train(
     model.to(device)
     torch.manual_seed(config.seed)
     loader = make_loader(training_set, config.batch_size, shuffle=True, seed=config.seed)
+    sampler: Any = loader.batch_sampler
     optimizer = make_optimizer(model, config)
     scheduler = make_scheduler(optimizer, config, len(loader))
     averaged = average_of_weights(model, config.averaging_decay)
@@ -128,9 +129,9 @@ def train(
     try:
         for epoch in progress.remaining(config.epochs):
             start = time.perf_counter()
-            loader.batch_sampler.set_epoch(epoch)
+            sampler.set_epoch(epoch)
             model.train()
-            totals = Counter()
+            totals: Counter = Counter()
             for batch in tqdm(loader, desc=f"epoch {epoch}", unit="batch", delay=20, leave=False):
                 batch = batch.to(device)
                 loss, measured = task.loss(model, batch, config)
@@ -144,7 +145,7 @@ def train(
                 if averaged is not None:
                     averaged.update_parameters(model)
                 totals.update(measured)
-            row = {"epoch": epoch}
+            row: dict[str, Any] = {"epoch": epoch}
             row |= {f"train_{name}": totals[name] / totals["n"] for name in totals if name != "n"}
             scores = task.score(kept, validation_set)
             row |= {f"validation_{name}": value for name, value in scores.items()}
@@ -179,9 +180,11 @@ def sentiment_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean binary cross-entropy of a batch; its sum over the batch and how many are right."""
     logits = model(batch.token_ids, batch.lengths)  # (B,)
-    smoothed = batch.labels * (1 - config.label_smoothing) + config.label_smoothing / 2
+    labels = batch.labels
+    assert labels is not None
+    smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2  # (B,)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, smoothed)
-    right = int(((logits > 0) == (batch.labels > 0.5)).sum())
+    right = int(((logits > 0) == (labels > 0.5)).sum())
     return loss, {"n": len(logits), "loss": loss.item() * len(logits), "accuracy": right}
 
 
@@ -282,12 +285,13 @@ def add_adversarial_gradient(
     task: Task, model: nn.Module, batch: Batch, config: TrainingConfig
 ) -> None:
     """Add the gradient of the loss with word vectors moved along their gradient."""
-    weight = model.embedding.weight
-    original = weight.detach().clone()
+    weight = model.get_parameter("embedding.weight")
+    original, gradient = weight.detach().clone(), weight.grad
+    if gradient is None:
+        raise ValueError("adversarial_norm needs word vectors that are not frozen")
     with torch.no_grad():
-        weight.add_(
-            weight.grad, alpha=config.adversarial_norm / (weight.grad.norm().item() + 1e-12)
-        )
+        length = gradient.norm().item() + 1e-12
+        weight.add_(gradient, alpha=config.adversarial_norm / length)
     try:
         task.loss(model, batch, config)[0].backward()
     finally:
@@ -300,7 +304,7 @@ def require_finite(row: dict, model: nn.Module, config: TrainingConfig) -> None:
     broken = [name for name, value in row.items() if not math.isfinite(value)]
     if broken:
         cause = f"the learning rate ({config.learning_rate}) is probably too high"
-        if not torch.isfinite(model.embedding.weight).all():
+        if not torch.isfinite(model.get_parameter("embedding.weight")).all():
             cause = "word vectors are not finite: check their source, or lower the learning rate"
         raise FloatingPointError(
             f"{' and '.join(broken)} became {row[broken[0]]} in epoch {row['epoch']}; {cause}"

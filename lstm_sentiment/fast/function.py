@@ -16,6 +16,7 @@ of `LSTMCell` run step by step; the time does not, because
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def fused_lstm(
     need_hidden: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """What `run_cells` of `lstm` computes with an `LSTMCell`, from the same arguments."""
-    gates = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
+    gates: list[Any] = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
     weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D), over [h, x]
     bias = torch.cat([gate.bias for gate in gates])  # (4H,)
     keep = torch.is_grad_enabled()  # within the function it never is

@@ -10,7 +10,8 @@ import contextlib
 import functools
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -33,7 +34,7 @@ def backward(sizes: list[int], tensors: tuple[Tensor | None, ...]) -> None:
 def _on_threads(
     loops: Callable,
     loops_on_threads: Callable,
-    sizes: list[int],
+    sizes: Sequence[int],
     tensors: tuple[Tensor | None, ...],
 ) -> None:
     """Share the sequences out among as many threads as PyTorch uses, by their numbers of steps."""
@@ -56,7 +57,7 @@ def _usable_threads() -> int:
     """As many as PyTorch uses; one where several would not be safe."""
     if not _has_safe_threads():
         return 1
-    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -78,7 +79,7 @@ def _compiled(function: Callable, parallel: bool = False) -> Callable:
     A sum may be taken in any order and a multiplication joined with an addition, as every matrix
     product does; NaN stays NaN.
     """
-    options = {
+    options: dict[str, Any] = {
         "fastmath": {"contract", "reassoc"},
         "error_model": "numpy",
         "nogil": True,

