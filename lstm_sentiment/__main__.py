@@ -15,9 +15,13 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lstm_sentiment import __version__
 from lstm_sentiment.studies.presets import BENCH_PARTS, PRESETS, PRETRAINED, STUDY_NAMES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -30,19 +34,77 @@ def fetch(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model."""
+    settings, folder = _settings(options), Path(options.model)
     from filelock import FileLock, Timeout
 
+    from lstm_sentiment.text import DataError
+
+    if folder.is_file():
+        raise DataError(f"--model {folder} is a file; name the folder to save the model in")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "training.lock", timeout=0):
+            _train(options, settings, folder)
+    except Timeout as error:
+        raise DataError(
+            f"another training writes to {folder}; wait for it, or name another --model"
+        ) from error
+
+
+def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     from lstm_sentiment.classifier import SentimentClassifier
-    from lstm_sentiment.data import draw_balanced, load_reviews, load_unlabelled, split_reviews
+    from lstm_sentiment.data import load_unlabelled, split_reviews
     from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
     from lstm_sentiment.files.keep import replacing
-    from lstm_sentiment.files.tables import read_review_column
-    from lstm_sentiment.text import DataError, normalised_text
     from lstm_sentiment.training import best_epoch
 
-    folder = Path(options.model)
-    settings = _settings(options)
-    folder.mkdir(parents=True, exist_ok=True)
+    reviews, held_back, source = _labelled(options)
+    split = split_reviews(reviews, seed=options.seed)
+    sets = {name: (part["review"], part["sentiment"]) for name, part in split._asdict().items()}
+    unlabelled = []
+    if options.pretrain or settings.get("vectors", "imdb") == "imdb":
+        unlabelled = load_unlabelled([*reviews["review"], *held_back])
+    if options.pretrain:
+        from lstm_sentiment.studies.language_model import language_model_for
+
+        settings["start"] = language_model_for(sets["train"][0], unlabelled, settings)
+    classifier = SentimentClassifier(**settings)
+    classifier.fit(
+        *sets["train"],
+        validation=sets["validation"],
+        unlabelled=unlabelled,
+        checkpoint=folder / "training.checkpoint",
+        resume=options.resume,
+    )
+    history = classifier.history_
+    if len(history) < classifier.epochs:
+        raise KeyboardInterrupt(
+            f"{len(history)} of {classifier.epochs} epochs are done and no model is saved; the "
+            "same command with --resume goes on from there"
+        )
+    results = {
+        name: evaluate(labels == "positive", classifier.predict_proba(texts)[:, 1])
+        for name, (texts, labels) in sets.items()
+    }
+    (folder / "metrics.json").unlink(missing_ok=True)  # of the model before
+    classifier.save(folder)
+    with replacing(folder / "history.csv") as part:
+        history.to_csv(part, index=False)
+    facts = {
+        "data": {"source": source, "reviews": len(reviews), "settings": settings},
+        "seconds": {"training": history["seconds"].sum()},
+    }
+    write_metrics(folder / "metrics.json", {**results, "baselines": {}, **facts})
+    print(best_epoch(history).to_frame().T.to_string(index=False))
+    print(evaluation_table(results).to_string())
+
+
+def _labelled(options: argparse.Namespace) -> tuple[pd.DataFrame, list[str], str]:
+    """The reviews to learn from, those to hold back, and where the former come from."""
+    from lstm_sentiment.data import draw_balanced, load_reviews
+    from lstm_sentiment.files.tables import read_review_column
+    from lstm_sentiment.text import normalised_text
+
     reviews, account = load_reviews(options.data)
     print(account)
     balanced = 2 * int(reviews["sentiment"].value_counts().min())
@@ -55,58 +117,18 @@ def train(options: argparse.Namespace) -> None:
         left_out = reviews["review"].map(normalised_text).isin(keys)
         print(f"{left_out.sum():,} reviews left out, because they occur in {options.hold_back}")
         reviews = reviews[~left_out]
-    split = split_reviews(reviews, seed=options.seed)
-    sets = {name: (part["review"], part["sentiment"]) for name, part in split._asdict().items()}
-    unlabelled = []
-    if options.pretrain or settings.get("vectors", "imdb") == "imdb":
-        unlabelled = load_unlabelled([*reviews["review"], *held_back])
-    if options.pretrain:
-        from lstm_sentiment.studies.language_model import language_model_for
-
-        settings["start"] = language_model_for(sets["train"][0], unlabelled, settings)
-
-    classifier = SentimentClassifier(**settings)
-    try:
-        with FileLock(folder / "training.lock", timeout=0):
-            classifier.fit(
-                *sets["train"],
-                validation=sets["validation"],
-                unlabelled=unlabelled,
-                checkpoint=folder / "training.checkpoint",
-                resume=options.resume,
-            )
-            history = classifier.history_
-            if len(history) < classifier.epochs:
-                raise KeyboardInterrupt(
-                    f"{len(history)} of {classifier.epochs} epochs are done and no model is saved; "
-                    "the same command with --resume goes on from there"
-                )
-            results = {
-                name: evaluate(labels == "positive", classifier.predict_proba(texts)[:, 1])
-                for name, (texts, labels) in sets.items()
-            }
-            (folder / "metrics.json").unlink(missing_ok=True)  # of the model before
-            classifier.save(folder)
-            with replacing(folder / "history.csv") as part:
-                history.to_csv(part, index=False)
-            data = {"source": account.source, "reviews": len(reviews), "settings": settings}
-            seconds = {"training": history["seconds"].sum()}
-            write_metrics(
-                folder / "metrics.json",
-                {**results, "baselines": {}, "data": data, "seconds": seconds},
-            )
-    except Timeout as error:
-        raise DataError(
-            f"another training is writing to {folder}; wait for it, or name another folder as "
-            "--model"
-        ) from error
-    print(best_epoch(history).to_frame().T.to_string(index=False))
-    print(evaluation_table(results).to_string())
+    return reviews, held_back, account.source
 
 
 def _settings(options: argparse.Namespace) -> dict:
     """The classifier's parameters: those of the system chosen, with what other options change."""
     settings = dict(PRESETS[options.preset] if options.preset else {})
+    if options.pretrain and options.bidirectional:
+        from lstm_sentiment.text import DataError
+
+        raise DataError(
+            "--pretrain and --bidirectional do not go together: the language model reads forward"
+        )
     if options.pretrain:
         settings = dict(PRETRAINED)
     names = ("vectors", "epochs", "batch_size", "learning_rate", "hidden_size", "pooling")
@@ -278,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, usual in [("--epochs", 50), ("--batch-size", 64), ("--hidden-size", 128)]:
         command.add_argument(name, type=_at_least(1), help=f"({usual}, or as in the system chosen)")
-    command.add_argument("--learning-rate", type=float, help="(0.002, or as in the system chosen)")
+    command.add_argument("--learning-rate", type=_rate, help="(0.002, or as in the system chosen)")
     command.add_argument(
         "--pooling", choices=("last", "mean_max"), help="(last, or as in the system chosen)"
     )
@@ -336,6 +358,12 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def _rate(text: str) -> float:
+    if not 0 < float(text) < 1e3:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return float(text)
 
 
 def _seed(text: str) -> int:

@@ -58,6 +58,8 @@ class SentimentLSTM(nn.Module):
         cell: str = "lstm",
     ):
         super().__init__()
+        if isinstance(embedding_matrix, Tensor):
+            embedding_matrix = embedding_matrix.cpu().numpy()
         vectors = torch.from_numpy(np.array(embedding_matrix, dtype=np.float32))  # a copy
         if vectors[PADDING_INDEX].any():
             raise ValueError("row 0 of embedding_matrix stands for padding; it must be zero")

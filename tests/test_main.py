@@ -6,24 +6,22 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from lstm_sentiment import __main__ as commands
-from lstm_sentiment import training
+from lstm_sentiment import __version__, training
 from lstm_sentiment.__main__ import main
-from lstm_sentiment.classifier import SentimentPredictor
+from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.studies import study
-from lstm_sentiment.studies.presets import PRETRAINED, REPORT
-from lstm_sentiment.studies.study import SEARCH_STORAGE, TRIALS
 from lstm_sentiment.text import Vocabulary
+
+TINY = ["--vectors", "vectors.txt", "--hidden-size", "4"]
 
 
 def write_reviews(path, n, seed):
@@ -39,37 +37,36 @@ def write_reviews(path, n, seed):
     pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(path, index=False)
 
 
-def write_vectors(path):
+@pytest.fixture
+def home(tmp_path, data_home, monkeypatch):
+    """A working folder with reviews, word vectors and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    write_reviews("train.csv", 120, seed=1)
     rng = np.random.default_rng(0)
     words = [f"word{index}" for index in range(40)] + ["good", "great", "bad", "awful"]
     lines = [f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=10))}" for word in words]
-    path.write_text(f"{len(words)} 10\n" + "\n".join(lines) + "\n")
+    Path("vectors.txt").write_text(f"{len(words)} 10\n" + "\n".join(lines) + "\n")
+    return tmp_path
 
 
-def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 300, seed=1)
-    write_reviews(tmp_path / "other.csv", 60, seed=2)
-    write_vectors(tmp_path / "vectors.txt")
-    options = [
-        "--epochs",
-        "8",
-        "--batch-size",
-        "16",
-        "--hidden-size",
-        "16",
-        "--learning-rate",
-        "0.02",
+def metrics():
+    return json.loads(Path("artifacts/metrics.json").read_text())
+
+
+def test_train_evaluate_predict_submit(home, capsys):
+    write_reviews("train.csv", 300, seed=1)
+    write_reviews("other.csv", 60, seed=2)
+    command = [
+        *["train", "--data", "train.csv", "--vectors", "vectors.txt", "--epochs", "8"],
+        *["--batch-size", "16", "--hidden-size", "16", "--learning-rate", "0.02"],
     ]
-    assert main(["train", "--data", "train.csv", "--vectors", "vectors.txt", *options]) == 0
+    assert main(command) == 0
     history = pd.read_csv("artifacts/history.csv")
     assert history["epoch"].tolist() == list(range(1, 9))
     assert "300 usable reviews" in capsys.readouterr().out
-    resume = ["--vectors", "vectors.txt", *options, "--resume"]
-    assert main(["train", "--data", "train.csv", *resume]) == 0
+    assert main([*command, "--resume"]) == 0
     assert pd.read_csv("artifacts/history.csv").equals(history), "it was complete already"
-    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
-    assert [metrics[name]["n"] for name in ("train", "validation", "test")] == [210, 60, 30]
+    assert [metrics()[name]["n"] for name in ("train", "validation", "test")] == [210, 60, 30]
 
     assert main(["evaluate", "other.csv"]) == 0
     printed = capsys.readouterr().out
@@ -87,29 +84,37 @@ def test_train_evaluate_predict_submit(tmp_path, data_home, monkeypatch, capsys)
     assert table["word"].tolist() == ["good", "word1", "bad"]
     assert {"probability", "forget_gate", "input_gate", "output_gate"} <= set(table.columns)
 
-    pd.DataFrame({"review": ["great good", "bad awful", "good"]}).to_csv("kaggle.csv", index=False)
-    Path("kaggle.csv").rename("Kaggle.CSV")
+    reviews = ["great good", "bad awful", "good"]
+    pd.DataFrame({"review": reviews}).to_csv("Kaggle.CSV", index=False)
     assert main(["predict", "--file", "Kaggle.CSV"]) == 0
-    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert table["review"].tolist() == ["great good", "bad awful", "good"]
-    assert main(["submit", "Kaggle.CSV"]) == 0
-    submission = pd.read_csv("artifacts/predictions.csv")
+    assert pd.read_csv(io.StringIO(capsys.readouterr().out))["review"].tolist() == reviews
+    assert main(["submit", "Kaggle.CSV", "--output", "to/predictions.csv"]) == 0
+    submission = pd.read_csv("to/predictions.csv")
     assert submission["ID"].tolist() == [1, 2, 3]
     assert submission["sentiment"].tolist() == ["positive", "negative", "positive"]
 
 
+def test_a_network_too_large_for_the_memory_is_one_line(home, capsys):
+    command = ["train", "--data", "train.csv", *TINY, "--hidden-size", "10000000"]
+    assert main(command) == 1
+    assert capsys.readouterr().err.endswith("error: there is not enough memory for this\n")
+
+
 def save_tiny_model(folder, **options):
-    vocabulary = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
+    classifier = SentimentClassifier(hidden_size=3, keep="tail", max_length=50, **options)
+    classifier.vocabulary_ = Vocabulary(["<pad>", "<unk>", "good", "bad"], [0, 5, 4, 3])
+    classifier.classes_ = np.array(["negative", "positive"])
+    classifier.max_length_, classifier.temperature_ = 50, 1.0
     torch.manual_seed(0)
     matrix = torch.randn(4, 4)
     matrix[0] = 0
-    SentimentPredictor(SentimentLSTM(matrix, 3, **options), vocabulary, 50, "tail").save(folder)
+    classifier.model_ = SentimentLSTM(matrix, 3, **options).eval()
+    classifier.save(folder)
 
 
 @pytest.fixture
-def predict(tmp_path, monkeypatch, capsys):
+def predict(home, monkeypatch, capsys):
     """Run the command in a folder with a tiny model; what it returns, prints and complains of."""
-    monkeypatch.chdir(tmp_path)
     save_tiny_model("artifacts")
 
     def run(content, *options):
@@ -145,16 +150,25 @@ def test_each_line_is_a_review(predict, name, source):
     assert table["probability"].between(0, 1).all()
 
 
+def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_before(predict):
+    Path("a.txt.tsv").write_text("id\treview\n1\tgood good\n")
+    Path("notes.csv.txt").write_text("review\ngood\n")
+    assert pd.read_csv(io.StringIO(predict(b"", "--file", "a.txt.tsv")[1])).review[0] == "good good"
+    _, printed, _ = predict(b"", "--file", "notes.csv.txt")
+    assert pd.read_csv(io.StringIO(printed))["review"].tolist() == ["review", "good"]
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
         (b"good\nna\xefve\n", [], "standard input is not UTF-8 text"),
         (b"", [], "standard input holds no review"),
         (b"", ["--words"], "standard input holds no review"),
-        (b"good\n\nbad\n", ["--words"], "review 2: the text has no word"),
+        (b"\ngood\n", ["--words"], "review 1: the text has no word"),
         (b"", ["--file", "latin.txt"], "latin.txt is not UTF-8 text"),
         (b"", ["--file", "empty.txt", "--words"], "empty.txt holds no review"),
         (b"", ["--words", "--model", "both_ways", "good"], "review 1: a bidirectional model must"),
+        (b"", ["--model", "nowhere", "good"], "nowhere/model.safetensors: not found. Train a"),
     ],
 )
 def test_what_cannot_be_judged_is_said_in_one_line(predict, content, options, message):
@@ -175,143 +189,133 @@ def test_characters_that_the_terminal_lacks_are_printed_all_the_same(
     printed = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding))
     assert main(["predict", "good \u6620\u753b", "bad \udce9"]) == 0
-    commands.sys.stdout.flush()
+    sys.stdout.flush()
     table = pd.read_csv(io.BytesIO(printed.getvalue()))
     assert table["review"].tolist() == ["good \u6620\u753b", r"bad \udce9"]
 
 
-def test_what_is_held_back_takes_no_part_in_training(tmp_path, data_home, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 100, seed=1)
-    write_vectors(tmp_path / "vectors.txt")
+def test_what_is_held_back_takes_no_part_in_training(home, capsys):
     reviews = pd.read_csv("train.csv")["review"]
     kaggle = ["something else", reviews[3].upper() + "!", f"<br />{reviews[50]}"]
     pd.DataFrame({"review": kaggle}).to_csv("kaggle.csv", index=False)
-    options = ["--vectors", "vectors.txt", "--epochs", "1", "--hidden-size", "4"]
-    assert main(["train", "--data", "train.csv", "--hold-back", "kaggle.csv", *options]) == 0
-    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
-    assert sum(metrics[name]["n"] for name in ("train", "validation", "test")) == 98
+    command = ["train", "--data", "train.csv", "--hold-back", "kaggle.csv", "--epochs", "1", *TINY]
+    assert main(command) == 0
+    assert sum(metrics()[name]["n"] for name in ("train", "validation", "test")) == 118
     assert "2 reviews left out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["evaluate", "missing.csv"], ["submit", "missing.csv"], ["predict", "a"], ["fetch", "no.bin"]],
-)
-def test_what_is_missing_is_said_in_one_line(command, tmp_path, data_home, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(command) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert len(error.splitlines()) == 1
+def test_what_is_drawn_or_held_back_is_not_read_without_labels(home, monkeypatch):
+    write_reviews("kaggle.csv", 5, seed=2)
+    left_out = []
+    monkeypatch.setattr(
+        "lstm_sentiment.data.load_unlabelled", lambda exclude: left_out.extend(exclude) or []
+    )
+    options = ["--epochs", "1", "--hidden-size", "4", "--seed", "3", "--limit", "100"]
+    assert main(["train", "--data", "train.csv", "--hold-back", "kaggle.csv", *options]) == 0
+    assert len(set(left_out) & set(pd.read_csv("train.csv")["review"])) == 100
+    assert set(pd.read_csv("kaggle.csv")["review"]) <= set(left_out)
+
+
+def test_of_unequal_classes_as_many_are_drawn_as_balance(home, capsys):
+    table = pd.read_csv("train.csv")
+    fewer = table.drop(table.index[table["sentiment"] == "positive"][30:])
+    fewer.to_csv("train.csv", index=False)
+    system = ["--preset", "experiment9-baseline", "--epochs", "1", "--limit", "80"]
+    assert main(["train", "--data", "train.csv", *system]) == 0
+    assert "60 of them are drawn, half of them positive" in capsys.readouterr().out
+    assert metrics()["data"]["reviews"] == 60
+
+
+def test_a_preset_is_trained_and_options_change_it(home):
+    assert main(["train", "--data", "train.csv", "--preset", "lab8-rnn", "--epochs", "1"]) == 0
+    saved = SentimentClassifier.load("artifacts")
+    assert (saved.cell, saved.hidden_size, saved.epochs) == ("rnn", 128, 1)
+
+
+def test_every_option_reaches_the_classifier():
+    options = (
+        "train --epochs 3 --batch-size 8 --hidden-size 5 --learning-rate 0.01 --seed 4 "
+        "--pooling mean_max --bidirectional --vectors v.txt"
+    )
+    assert commands._settings(commands._parser().parse_args(options.split())) == {
+        **{"epochs": 3, "batch_size": 8, "hidden_size": 5, "learning_rate": 0.01},
+        **{"pooling": "mean_max", "bidirectional": True, "vectors": "v.txt", "random_state": 4},
+    }
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["fetch", "imdb"], "imdb vectors are not fetched: the command train makes"),
-        (["train", "--data", "missing.csv", "--model", "file"], "--model file is a file; name"),
-        (["submit", "missing.csv", "--output", "data"], "--output data is a folder; name the"),
+        (["evaluate", "missing.csv"], "missing.csv"),
+        (["submit", "missing.csv"], "artifacts/model.safetensors: not found"),
+        (["fetch", "no.bin"], "no.bin"),
+        (["fetch", "imdb"], "vectors 'imdb' are trained on reviews"),
+        (["train", "--data", "missing.csv", "--model", "train.csv"], "--model train.csv is a file"),
+        (["train", "--data", "missing.csv", "--pretrain", "--bidirectional"], "--pretrain and"),
+        (["submit", "train.csv", "--output", "data"], "--output data is a folder or the file"),
+        (["submit", "train.csv", "--output", "./train.csv"], "--output train.csv is a folder or"),
     ],
 )
-def test_what_cannot_end_well_is_refused_at_the_start(
-    command, message, tmp_path, data_home, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
+def test_what_cannot_end_well_is_said_in_one_line(command, message, home, capsys):
     assert main(command) == 1
-    assert capsys.readouterr().err.startswith(f"error: {message}")
-
-
-@pytest.mark.parametrize("storage", ["foo://x", "search.db", "sqlite:///missing/folder/x.db"])
-def test_a_search_says_which_storage_it_cannot_use(storage, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "drawn_data", None)  # asked for after the storage
-    assert main(["study", "search", "--storage", storage]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: --storage {storage} cannot be used: ")
+    assert error.startswith("error: ")
+    assert message in error
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("seed", ["-1", "4294967296", "a"])
-@pytest.mark.parametrize("command", [["train", "--seed"], ["study", "leaks", "--seeds"]])
-def test_a_seed_that_not_all_libraries_take_is_refused(command, seed, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([*command, seed])
-    assert ended.value.code == 2
-    assert "seed" in capsys.readouterr().err
-
-
-def test_a_preset_and_a_pretrained_model_are_trained(tmp_path, data_home, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 120, seed=1)
-    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: ["a good film", "a bad film"])
-    data = ["train", "--data", "train.csv"]
-    assert main([*data, "--preset", "lab8-rnn", "--epochs", "1"]) == 0
-    saved = json.loads((tmp_path / "artifacts" / "model.json").read_text())
-    assert saved["model"]["cell"] == "rnn"
-    assert main(["predict", "good great"]) == 0
-    tiny = replace(PRETRAINED.pretraining, epochs=1)
-    monkeypatch.setattr(commands, "PRETRAINED", PRETRAINED.but(min_count=1, pretraining=tiny))
-    assert main([*data, "--pretrain", "--epochs", "1", "--hidden-size", "8"]) == 0
-    assert "language model from 86 texts" in capsys.readouterr().out
-    assert len(list(data_home.glob("language-model-*.safetensors"))) == 1
-    metrics = json.loads((tmp_path / "artifacts" / "metrics.json").read_text())
-    assert metrics["data"]["configuration"]["pretraining"]["hidden_size"] == 8
-
-
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    "arguments",
     [
-        (["--preset", "day17", "--epochs", "0"], "epochs"),
-        (["--pretrain", "--bidirectional"], "bidirectional"),
-        (["--learning-rate", "-1"], "learning_rate"),
-        (["--hidden-size", "0"], "hidden_size"),
-        (["--hidden-size", "-3"], "hidden_size"),
-        (["--pretrain", "--hidden-size", "0"], "hidden_size"),
+        ["train", "--seed", "-1"],
+        ["train", "--seed", "4294967296"],
+        ["study", "leaks", "--seeds", "a"],
+        ["study", "search", "--trials", "-3"],
+        ["train", "--epochs", "0"],
+        ["train", "--hidden-size", "-3"],
+        ["train", "--learning-rate", "-1"],
+        ["train", "--preset", "nobody"],
     ],
 )
-def test_options_that_do_not_work_are_refused_before_anything_is_read(options, reason, capsys):
-    assert main(["train", "--data", "nowhere.csv", *options]) == 1
-    assert reason in capsys.readouterr().err
+def test_impossible_values_are_refused_before_anything_is_read(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[-2] in capsys.readouterr().err
 
 
-def test_a_study_is_run_and_shown(tmp_path, monkeypatch, capsys):
-    table = pd.DataFrame(
-        {
-            "name": ["a", "a"],
-            "configuration": ["{}", "{}"],
-            "validation_accuracy": [0.5, 0.7],
-            "outside_accuracy": [0.5, 0.6],
-            "outside_n": [9, 9],
-            "train_n": [9, 9],
-            "seconds": [1.0, 2.0],
-        }
-    )
-    asked = []
-    monkeypatch.setattr(
-        commands, "run_study", lambda name, seeds: asked.append((name, list(seeds))) or table
-    )
-    assert main(["study", "leaks", "--seeds", "3", "4"]) == 0
-    assert asked == [("leaks", [3, 4])]
-    assert "0.6000" in capsys.readouterr().out
+def test_two_trainings_do_not_write_to_one_folder(home, capsys):
+    Path("artifacts").mkdir()
+    with FileLock("artifacts/training.lock"):
+        assert main(["train", "--data", "train.csv", *TINY]) == 1
+    assert "another training writes to artifacts" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "trials"), [([], TRIALS), (["--trials", "0"], 0)])
-def test_as_many_trials_are_asked_for_as_were_given(monkeypatch, tmp_path, arguments, trials):
-    monkeypatch.chdir(tmp_path)
-    asked = []
-    monkeypatch.setattr(
-        commands, "run_search", lambda *given: asked.append(given) or pd.DataFrame({"value": [1.0]})
-    )
-    assert main(["study", "search", *arguments]) == 0
-    assert asked == [(trials, SEARCH_STORAGE, 0)]
+def test_an_interrupted_training_goes_on(home, monkeypatch, capsys):
+    command = ["train", "--data", "train.csv", *TINY, "--epochs", "3"]
+    calls = []
 
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) in (1, 4):
+            raise KeyboardInterrupt
+        return training.score(*arguments)
 
-def test_a_negative_number_of_trials_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        main(["study", "search", "--trials", "-3"])
-    assert "must be 0 or more, got -3" in capsys.readouterr().err
+    monkeypatch.setattr(training, "SENTIMENT", training.SENTIMENT._replace(score=interrupted))
+    model = Path("artifacts/model.safetensors")
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    save_tiny_model("artifacts")
+    earlier = model.read_bytes()
+    assert main(command) == 130
+    error = capsys.readouterr().err
+    assert "2 of 3 epochs are done" in error
+    assert "the same command with --resume goes on" in error
+    assert model.read_bytes() == earlier
+    assert not Path("artifacts/history.csv").exists()
+    assert main([*command, "--resume"]) == 0
+    assert model.read_bytes() != earlier
+    assert len(pd.read_csv("artifacts/history.csv")) == 3
 
 
 def test_a_reader_that_has_had_enough_is_no_error():
@@ -321,7 +325,7 @@ from lstm_sentiment import __main__ as commands
 def predict(options):
     "As many lines as no pipe holds."
     print("text,sentiment,probability" * 100_000, flush=True)
-commands.predict_command = predict
+commands.predict = predict
 sys.exit(commands.main(["predict", "a film"]))
 """
     command = [sys.executable, "-c", code]
@@ -332,116 +336,15 @@ sys.exit(commands.main(["predict", "a film"]))
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "idle"),
-    [
-        (["ablation", "--trials", "3"], "--trials"),
-        (["leaks", "--storage", "sqlite://"], "--storage"),
-        (["baselines", "--seeds", "1"], "--seeds"),
-    ],
-)
-def test_an_option_that_a_study_would_ignore_is_refused(arguments, idle, capsys):
-    assert main(["study", *arguments]) == 1
-    assert f"study {arguments[0]} has no option {idle}" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["study", "--help"]])
+def test_help_is_printed(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert "--help" in capsys.readouterr().out
 
 
-def test_help_is_printed(capsys):
-    for arguments in (["--help"], ["train", "--help"], ["study", "--help"]):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 0
-    assert "--seeds" in capsys.readouterr().out
-
-
-def test_an_interrupted_training_goes_on(tmp_path, data_home, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 100, seed=1)
-    write_vectors(tmp_path / "vectors.txt")
-    options = ["--data", "train.csv", "--vectors", "vectors.txt", "--epochs", "3"]
-    original = training.score
-    calls = []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) in (1, 4):
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(training, "score", interrupted)
-    assert main(["train", *options]) == 130
-    assert capsys.readouterr().err.endswith("interrupted\n")
-    assert not list(tmp_path.glob("artifacts/*"))
-    save_tiny_model("artifacts")
-    earlier = Path("artifacts/model.json").read_bytes()
-    assert main(["train", *options]) == 130
-    error = capsys.readouterr().err
-    assert "2 of 3 epochs are done" in error
-    assert "the same command with --resume goes on" in error
-    assert Path("artifacts/model.json").read_bytes() == earlier
-    assert not Path("artifacts/history.csv").exists()
-    assert main(["train", *options, "--resume"]) == 0
-    assert Path("artifacts/model.json").read_bytes() != earlier
-    assert len(pd.read_csv("artifacts/history.csv")) == 3
-
-
-def test_a_tab_separated_table_is_read_by_its_column(tmp_path):
-    path = tmp_path / "reviews.tsv"
-    path.write_text("id\treview\n1\ta good film\n")
-    assert commands._texts_of(path) == ["a good film"]
-
-
-def test_of_unequal_classes_as_many_are_drawn_as_balance(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 300, seed=1)
-    table = pd.read_csv("train.csv")
-    fewer = pd.concat(
-        [table[table["sentiment"] == "positive"].head(60), table.query("sentiment == 'negative'")]
-    )
-    fewer.to_csv("train.csv", index=False)
-    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: [])
-    system = ["--preset", "experiment9-baseline", "--epochs", "1", "--limit", "200"]
-    assert main(["train", "--data", "train.csv", *system]) == 0
-    assert "120 of them are drawn, half of them positive" in capsys.readouterr().out
-    assert json.loads(Path("artifacts/metrics.json").read_text())["data"]["reviews"] == 120
-
-
-def test_every_option_reaches_the_configuration():
-    options = (
-        "train --epochs 3 --batch-size 8 --hidden-size 5 --learning-rate 0.01 --seed 4 "
-        "--pooling mean_max --bidirectional --vectors v.txt"
-    )
-    configuration = commands._configuration(commands._parser().parse_args(options.split()))
-    model = {"hidden_size": 5, "pooling": "mean_max", "bidirectional": True}
-    training = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "seed": 4}
-    assert configuration == REPORT.but(model, training, vectors="v.txt")
-
-
-def test_what_is_drawn_or_held_back_is_not_read_without_labels(tmp_path, data_home, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "train.csv", 120, seed=1)
-    write_reviews(tmp_path / "kaggle.csv", 5, seed=2)
-    left_out = []
-    monkeypatch.setattr(commands, "load_unlabelled", lambda exclude: left_out.extend(exclude) or [])
-    options = ["--epochs", "1", "--hidden-size", "4", "--seed", "3", "--limit", "100"]
-    command = ["train", "--data", "train.csv", "--hold-back", "kaggle.csv", *options]
-    monkeypatch.setattr(commands, "REPORT", REPORT.but(vector_size=4))
-    assert main(command) == 0
-    known = set(pd.read_csv("train.csv")["review"])
-    assert len(set(left_out) & known) == 100
-    assert set(pd.read_csv("kaggle.csv")["review"]) <= set(left_out)
-
-
-def test_a_search_and_a_submission_are_where_and_as_large_as_asked(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    asked = []
-    monkeypatch.setattr(
-        commands, "run_search", lambda *given: asked.append(given) or pd.DataFrame()
-    )
-    assert main(["study", "search", "--trials", "7", "--seeds", "5", "--storage", "sqlite://"]) == 0
-    assert asked == [(7, "sqlite://", 5)]
-    predictor = Mock()
-    predictor.predict.return_value = pd.DataFrame({"sentiment": ["positive"]})
-    monkeypatch.setattr(commands.SentimentPredictor, "load", lambda folder: predictor)
-    pd.DataFrame({"review": ["a film"]}).to_csv("kaggle.csv", index=False)
-    assert main(["submit", "kaggle.csv", "--output", "to/x.csv"]) == 0
-    assert pd.read_csv("to/x.csv")["sentiment"].tolist() == ["positive"]
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"{__version__}\n"
