@@ -8,7 +8,7 @@ cannot carry code.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -379,10 +379,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
             classifier.classes_ = np.array(description["classes"])
             classifier.temperature_ = float(description["temperature"])
             classifier.max_length_ = int(description["settings"]["max_length"])
-            # What the settings claim takes no memory; what is kept has to fit it.
-            with torch.device("meta"):
-                model = SentimentLSTM(tensors["embedding.weight"], **classifier._of(MODEL_OPTIONS))
-            model.load_state_dict(tensors, assign=True)
+            classifier._check_sizes(tensors)
+            model = SentimentLSTM(tensors["embedding.weight"], **classifier._of(MODEL_OPTIONS))
+            model.load_state_dict(tensors)
             if len(classifier.vocabulary_) != len(model.embedding.weight):
                 raise ValueError("the vocabulary is not that of the word vectors")
             if not all(weights.isfinite().all() for weights in tensors.values()):
@@ -392,6 +391,15 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         classifier.model_ = model.to(pick_device()).eval()
         classifier.history_ = None
         return classifier
+
+    def _check_sizes(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """ValueError where sizes are not the weights', before a huge network is built for them."""
+        directions = 2 if self.bidirectional else 1
+        states = directions * (1 if self.pooling == "last" else 2)
+        cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
+        found = (len(cells), tensors["output.weight"].shape[1])
+        if found != (directions * self.num_layers, states * self.hidden_size):
+            raise ValueError("num_layers or hidden_size is not that of the weights")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

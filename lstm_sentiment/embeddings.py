@@ -54,9 +54,10 @@ def load_word_vectors(
     from lstm_sentiment.files.vectors import read_vector_file
 
     if name == "imdb":
-        if not texts:
+        token_lists = tokenize_all(texts)
+        if not token_lists:
             raise DataError("vectors 'imdb' are trained on reviews; there are none to train on")
-        vectors = train_word_vectors(tokenize_all(texts), vector_size)
+        vectors = train_word_vectors(token_lists, vector_size)
         return vectors if words is None else vectors.vectors_for_all(words, allow_inference=False)
     if name == downloads.GOOGLE_NEWS:
         path = downloads.fetch_google_news()
