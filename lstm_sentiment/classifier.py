@@ -298,11 +298,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         return np.stack([1 - positive, positive], axis=1)
 
     def stream(self) -> ReviewStream:
-        """A reader for one review that arrives piece by piece.
-
-        Raises:
-            ValueError: the network reads backward as well, and would have to wait for the end.
-        """
+        """A reader for one review that arrives piece by piece; ValueError if it reads both ways."""
         return ReviewStream(self)
 
     def word_by_word(self, text: str) -> pd.DataFrame:

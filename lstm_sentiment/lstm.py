@@ -1,10 +1,9 @@
 """The LSTM by hand: one cell as the textbook writes it, the loop over time, the layer around it.
 
 `LSTMCell` is the equations. `run_cells` takes a cell through ragged sequences, one step at a time.
-`LSTMLayer` accepts right-padded sequences with their lengths, stacks cells in layers and
-directions, and returns every hidden state and the last valid ones; `fast` computes the same
-numbers in a fraction of the time, and `torch.nn.LSTM` exchanges weights with it both ways.
-`GRUCell` and `RNNCell` run in the same loop, for comparison.
+`LSTMLayer` accepts right-padded sequences with their lengths and returns every hidden state and the
+last valid ones; `fast` computes the same numbers in a fraction of the time, and `torch.nn.LSTM`
+exchanges weights with it. `GRUCell` and `RNNCell` run in the same loop, for comparison.
 """
 
 from __future__ import annotations
@@ -57,14 +56,8 @@ class GRUCell(nn.Module):
 
     It has one state, which takes both places of (h, c): h is what the gates read, c what is carried
     on. The two differ only where recurrent dropout acts, which thins out what the gates read and,
-    as in an LSTM, spares what is remembered.
-
-    Args:
-        input_size: D, size of the input x.
-        hidden_size: H, size of the state.
-
-    Weights start as in `LSTMCell`, biases at 0. The reset gate acts on the product of weights and
-    h, as in `nn.GRU`; in the paper it acts on h.
+    as in an LSTM, spares what is remembered. Weights start as in `LSTMCell`, biases at 0. The reset
+    gate acts on the product of weights and h, as in `nn.GRU`; in the paper it acts on h.
     """
 
     def __init__(self, input_size: int, hidden_size: int):
@@ -92,13 +85,8 @@ class GRUCell(nn.Module):
 class RNNCell(nn.Module):
     """One step of a plain recurrent network (Elman 1990): h' = tanh(W [h, x] + b).
 
-    Like a GRU it has one state, which takes both places of (h, c); it reads h only.
-
-    Args:
-        input_size: D, size of the input x.
-        hidden_size: H, size of the state.
-
-    Weights start as in `LSTMCell`, the bias at 0.
+    Like a GRU it has one state, which takes both places of (h, c); it reads h only. Weights start
+    as in `LSTMCell`, the bias at 0.
     """
 
     def __init__(self, input_size: int, hidden_size: int):
@@ -294,10 +282,9 @@ class RecurrentLayer(nn.Module):
 class LSTMLayer(RecurrentLayer):
     """`RecurrentLayer` of `LSTMCell`s, run fast, and interchangeable with `torch.nn.LSTM`.
 
-    Args:
+    Args, besides those of `RecurrentLayer`:
         backend: "fused" (one autograd function for all steps, see `fast`) or "reference" (the
-            cells, one step at a time); may be set later. The other arguments are those of
-            `RecurrentLayer`.
+            cells, one step at a time); may be set later.
 
     Example:
         >>> lstm = LSTMLayer(input_size=50, hidden_size=32)
@@ -443,14 +430,11 @@ def _checked_lengths(lengths: Tensor | None, batch_size: int, padded_length: int
     """(B,) whole numbers from 1 to T."""
     if lengths is None:
         lengths = torch.full((batch_size,), padded_length)
-    if lengths.shape != (batch_size,) or lengths.is_floating_point():
+    fits = lengths.shape == (batch_size,) and batch_size > 0 and not lengths.is_floating_point()
+    if not fits or lengths.min() < 1 or lengths.max() > padded_length:
         raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)} and dtype {lengths.dtype}; "
-            f"it must be ({batch_size},) whole numbers"
-        )
-    if batch_size == 0 or lengths.min() < 1 or lengths.max() > padded_length:
-        raise ValueError(
-            f"lengths is {lengths.tolist()}; it must hold numbers between 1 and {padded_length}"
+            f"lengths is {lengths}; it must hold a whole number between 1 and {padded_length} for "
+            f"each of {batch_size} sequences, at least one"
         )
     return lengths
 
