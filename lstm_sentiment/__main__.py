@@ -56,6 +56,7 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     from lstm_sentiment.data import load_unlabelled, split_reviews
     from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
     from lstm_sentiment.files.keep import replacing
+    from lstm_sentiment.text import tokenize_all
     from lstm_sentiment.training import best_epoch
 
     reviews, held_back, source = _labelled(options)
@@ -65,9 +66,15 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     if options.pretrain or settings.get("vectors", "imdb") == "imdb":
         unlabelled = load_unlabelled([*reviews["review"], *held_back])
     if options.pretrain:
-        from lstm_sentiment.studies.language_model import language_model_for
+        from lstm_sentiment.studies.language_model import with_language_model
 
-        settings["start"] = language_model_for(sets["train"][0], unlabelled, settings)
+        texts = tokenize_all(unlabelled, "texts without labels")
+        if len(texts) < len(split.train):
+            # Where there is much other text, one language model serves however reviews are split.
+            texts = [*tokenize_all(sets["train"][0]), *texts]
+        print(f"language model from {len(texts):,} texts, unless it is in the data folder")
+        some = tokenize_all(sets["validation"][0].head(200))
+        settings = with_language_model(settings, texts, some)
     classifier = SentimentClassifier(**settings)
     classifier.fit(
         *sets["train"],
@@ -91,7 +98,11 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     with replacing(folder / "history.csv") as part:
         history.to_csv(part, index=False)
     facts = {
-        "data": {"source": source, "reviews": len(reviews), "settings": settings},
+        "data": {
+            "source": source,
+            "reviews": len(reviews),
+            "settings": {**settings, "start": str(settings.get("start"))},
+        },
         "seconds": {"training": history["seconds"].sum()},
     }
     write_metrics(folder / "metrics.json", {**results, "baselines": {}, **facts})

@@ -348,3 +348,18 @@ def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_a_language_model_is_trained_first_and_kept(home, data_home, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "lstm_sentiment.data.load_unlabelled", lambda exclude: ["a good film", "a bad film"]
+    )
+    start = {**commands.PRETRAINED["start"], "epochs": 1}
+    tiny = {**commands.PRETRAINED, "min_count": 1, "vector_size": 4, "start": start}
+    monkeypatch.setattr(commands, "PRETRAINED", tiny)
+    command = ["train", "--data", "train.csv", "--pretrain", "--epochs", "1", "--hidden-size", "8"]
+    assert main(command) == 0
+    assert "language model from 86 texts" in capsys.readouterr().out
+    (kept,) = data_home.glob("language-model-*.safetensors")
+    assert metrics()["data"]["settings"]["start"] == str(kept)
+    assert SentimentClassifier.load("artifacts").hidden_size == 8
