@@ -75,6 +75,7 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
         print(f"language model from {len(texts):,} texts, unless it is in the data folder")
         some = tokenize_all(sets["validation"][0].head(200))
         settings = with_language_model(settings, texts, some)
+        settings["start"] = str(settings["start"])
     classifier = SentimentClassifier(**settings)
     classifier.fit(
         *sets["train"],
@@ -98,11 +99,7 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     with replacing(folder / "history.csv") as part:
         history.to_csv(part, index=False)
     facts = {
-        "data": {
-            "source": source,
-            "reviews": len(reviews),
-            "settings": {**settings, "start": str(settings.get("start"))},
-        },
+        "data": {"source": source, "reviews": len(reviews), "settings": settings},
         "seconds": {"training": history["seconds"].sum()},
     }
     write_metrics(folder / "metrics.json", {**results, "baselines": {}, **facts})

@@ -16,13 +16,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from lstm_sentiment import plots
-from lstm_sentiment.evaluation import (
-    Accuracy,
-    evaluate,
-    expected_calibration_error,
-    reliability_curve,
-)
-from lstm_sentiment.report.probes import accuracy_by_length
+from lstm_sentiment.evaluation import evaluate, expected_calibration_error, reliability_curve
+from lstm_sentiment.report import word_plots
 from lstm_sentiment.text import choose_max_length
 
 RNG = np.random.default_rng(0)
@@ -31,7 +26,6 @@ PROBABILITIES = 1 / (1 + np.exp(-3 * (2 * LABELS - 1) - RNG.normal(0, 2.5, 1000)
 CALIBRATED = 1 / (1 + np.exp(-np.log(PROBABILITIES / (1 - PROBABILITIES)) / 1.3))
 LENGTHS = RNG.lognormal(5.2, 0.6, 1000).astype(int) + 10
 EVALUATION = evaluate(LABELS, PROBABILITIES)
-COIN = evaluate(LABELS, RNG.random(1000))
 WORDS = pd.DataFrame(
     {
         "word": [f"word{'s' * (i % 7)}{i}" for i in range(200)],
@@ -39,11 +33,8 @@ WORDS = pd.DataFrame(
         "count": RNG.integers(1, 5000, 200),
     }
 )
-COORDINATES = RNG.normal(0, 0.2, (200, 3)) + (WORDS["group"] == "positive").to_numpy()[:, None] * [
-    0,
-    1,
-    0,
-]
+COORDINATES = RNG.normal(0, 0.2, (200, 3))
+COORDINATES[:, 1] += WORDS["group"] == "positive"
 PAIRS = pd.DataFrame(
     [
         ("good", "great", "synonym", 0.7),
@@ -66,17 +57,6 @@ SEARCH = pd.DataFrame(
     [(1e-3, 32, 0.86), (1e-3, 64, 0.872), (3e-3, 32, 0.81), (1e-3, 32, 0.85)],
     columns=["learning_rate", "batch_size", "validation_accuracy"],
 )
-TRIALS = pd.DataFrame(
-    {
-        "number": range(24),
-        "value": [*(0.85 + 0.03 * np.sin(np.arange(22))), 0.5, 0.85],
-        "state": ["COMPLETE", "PRUNED", "COMPLETE"] * 8,
-        "params_batch_size": [32, 64] * 12,
-        "params_keep": ["tail", "head_and_tail", "tail"] * 8,
-        "params_dropout": np.linspace(0, 0.7, 24),
-        "params_learning_rate": np.geomspace(1e-4, 1e-2, 24),
-    }
-)
 WORDS_AND_GATES = pd.DataFrame(
     {
         "word": ["dull", "but", "good"],
@@ -87,8 +67,6 @@ WORDS_AND_GATES = pd.DataFrame(
     }
 )
 INFLUENCE = pd.DataFrame({"distance": np.arange(21), "median": 10 ** (-np.arange(21) / 10)})
-INFLUENCE["low"], INFLUENCE["high"] = INFLUENCE["median"] / 2, INFLUENCE["median"] * 2
-SPEEDS = pd.DataFrame({"model": ["reference", "fused", "nn.LSTM"], "training_ms": [80, 8, 10]})
 DRAW = {
     "class_balance": lambda: plots.class_balance(
         pd.DataFrame({"sentiment": ["positive"] * 300 + ["negative"] * 100})
@@ -97,43 +75,20 @@ DRAW = {
         {"positive": LENGTHS[LABELS == 1], "negative": LENGTHS[LABELS == 0]}
     ),
     "padding_choice": lambda: plots.padding_choice(LENGTHS, 400),
-    "words_2d": lambda: plots.words_2d(COORDINATES[:, :2], WORDS, [0.08, 0.05], "news"),
-    "words_3d": lambda: plots.words_3d(COORDINATES, WORDS, [0.08, 0.05, 0.03], "news"),
-    "cosine_bars": lambda: plots.cosine_bars(PAIRS),
+    "words_2d": lambda: word_plots.words_2d(COORDINATES[:, :2], WORDS, [0.08, 0.05], "news"),
+    "words_3d": lambda: word_plots.words_3d(COORDINATES, WORDS, [0.08, 0.05, 0.03], "news"),
+    "cosine_bars": lambda: word_plots.cosine_bars(PAIRS),
     "learning_curves": lambda: plots.learning_curves(HISTORY, best_epoch=21),
     "search_heatmap": lambda: plots.search_heatmap(SEARCH),
-    "search_trials": lambda: plots.search_trials(TRIALS, ["batch_size", "keep", "learning_rate"]),
     "confusion_matrix": lambda: plots.confusion_matrix_figure(EVALUATION),
-    "metric_intervals": lambda: plots.metric_intervals(
-        {"LSTM": EVALUATION, "coin": COIN, "TF-IDF": EVALUATION}
-    ),
-    "systems": lambda: plots.systems_figure(
-        {"lab": 0.7, "practical": 0.85},
-        {
-            "7,000 labels": {
-                "lab": Accuracy(0.8, 900),
-                "practical": Accuracy(0.82, 900),
-                "base": Accuracy(0.87, 900),
-            },
-            "20,000 labels": {
-                "lab": Accuracy(0.82, 300),
-                "practical": Accuracy(0.83, 300),
-                "base": Accuracy(0.89, 300),
-            },
-        },
-    ),
     "probability_histogram": lambda: plots.probability_histogram(LABELS, PROBABILITIES),
     "reliability": lambda: plots.reliability_plot(
         LABELS, {"before temperature scaling": PROBABILITIES, "after": CALIBRATED}
-    ),
-    "accuracy_by_length": lambda: plots.accuracy_by_length_figure(
-        accuracy_by_length(LABELS, PROBABILITIES, LENGTHS)
     ),
     "influence_curves": lambda: plots.influence_curves(
         {"fresh": {"RNN": INFLUENCE}, "trained": {"RNN": INFLUENCE, "LSTM": INFLUENCE}}
     ),
     "words_and_gates": lambda: plots.words_and_gates(WORDS_AND_GATES),
-    "speed_bars": lambda: plots.speed_bars(SPEEDS),
 }
 
 
@@ -207,8 +162,8 @@ def test_axes_are_labelled(figures, name):
 
 def test_the_readers_own_style_changes_nothing(figures):
     with matplotlib.rc_context({"font.size": 20, "xtick.labelsize": 20, "axes.grid": False}):
-        figure = DRAW["speed_bars"]()
-    assert figure._repr_png_() == figures["speed_bars"]._repr_png_()
+        figure = DRAW["class_balance"]()
+    assert figure._repr_png_() == figures["class_balance"]._repr_png_()
 
 
 def test_classes_differ_in_grey_print():
@@ -220,8 +175,8 @@ def test_classes_differ_in_grey_print():
 
 
 def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
-    path = plots.save_figure(figures["speed_bars"], "speed", folder=tmp_path / "artifacts")
-    assert path == tmp_path / "artifacts" / "speed.png"
+    path = plots.save_figure(figures["class_balance"], "balance", folder=tmp_path / "artifacts")
+    assert path == tmp_path / "artifacts" / "balance.png"
     assert plt.imread(path).shape[1] == 1600
 
 
@@ -233,15 +188,8 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
-        (
-            "search_trials",
-            "of 24 trials gets 87.97% of validation reviews right, the first 85.00%; 8 were",
-        ),
         ("influence_curves", "In fresh networks a gradient 20 words before the end has 0.01 (RNN)"),
         ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
-        ("speed_bars", "Fastest: fused, with 8 ms per training step; the next is nn.LSTM with 10"),
-        ("systems", "With 20,000 labels, most accurate is base with 89.0%"),
-        ("metric_intervals", "0.0 points before TF-IDF; their 95% intervals overlap"),
     ],
 )
 def test_the_title_states_the_finding(figures, name, finding):
@@ -261,13 +209,6 @@ def test_padding_figure_shows_a_length_beyond_all_reviews():
     assert "67% of all positions are padding and 0% of the reviews" in title(figure)
 
 
-def test_disjoint_intervals_are_called_so():
-    good, bad = ({"accuracy": a, "accuracy_95": [a - 0.01, a + 0.01]} for a in (0.9, 0.7))
-    assert plots._ranking({"a": bad, "b": good}) == (
-        "b is most accurate with 90.0%, 20.0 points before a; their 95% intervals do not overlap"
-    )
-
-
 def test_the_kept_epoch_is_starred_on_both_curves(figures):
     for axes, column in zip(
         figures["learning_curves"].axes, ("validation_loss", "validation_accuracy"), strict=True
@@ -284,9 +225,8 @@ def test_the_confusion_matrix_shows_each_count_in_its_cell(figures):
 
 
 def test_the_reliability_plot_shows_each_curve_with_its_intervals_and_error(figures):
-    axes = figures["reliability"].axes[0]
-    before, after = axes.containers
-    for container, probabilities in ((before, PROBABILITIES), (after, CALIBRATED)):
+    containers = figures["reliability"].axes[0].containers
+    for container, probabilities in zip(containers, (PROBABILITIES, CALIBRATED), strict=True):
         curve = reliability_curve(LABELS, probabilities)
         line, _, (bars,) = container.lines
         predicted, observed = line.get_xydata().T
@@ -296,44 +236,12 @@ def test_the_reliability_plot_shows_each_curve_with_its_intervals_and_error(figu
         assert ends == pytest.approx(curve[["low", "high"]].to_numpy())
         error = expected_calibration_error(LABELS, probabilities)
         assert container.get_label().endswith(f": ECE {error:.3f}")
-        assert f"{error:.3f}" in title(figures["reliability"])
-    looks = [(c.lines[0].get_marker(), c.lines[0].get_linestyle()) for c in (before, after)]
-    assert looks == [("o", "-"), ("s", "--")]  # told apart without colour
 
 
 def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figures):
     axes = figures["search_heatmap"].axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["86.0%", "87.2%", "81.0%", "not run"]
-
-
-def test_a_search_shows_every_trial_against_the_settings_asked_for(figures):
-    by_name = {
-        axes.get_xlabel(): axes for axes in figures["search_trials"].axes if axes.get_visible()
-    }
-    assert list(by_name) == ["trial", "batch size", "keep", "learning rate"]
-    assert by_name["learning rate"].get_xscale() == "log"
-    assert by_name["trial"].get_xscale() == "linear"
-    best = TRIALS[TRIALS["state"] == "COMPLETE"]["value"].idxmax()
-    for axes in by_name.values():
-        complete, pruned, star = (points.get_offsets() for points in axes.collections)
-        values = TRIALS["value"].to_numpy()
-        assert sorted(complete[:, 1]) == pytest.approx(
-            sorted(values[TRIALS["state"] == "COMPLETE"])
-        )
-        lowest, *others = sorted(values[TRIALS["state"] == "PRUNED"])
-        assert sorted(pruned[:, 1])[1:] == pytest.approx(others)
-        assert lowest < pruned[:, 1].min() < complete[:, 1].min()
-        assert star[0, 1] == values[best]
-        lowest_line, top = axes.get_ylim()
-        assert lowest_line < pruned[:, 1].min()
-        assert star[0, 1] < top
-    assert by_name["trial"].get_yticklabels()[0].get_text() == "≤ 77%"
-    labels = [label.get_text() for label in by_name["keep"].get_xticklabels()]
-    assert labels == ["head and\ntail", "tail"]
-    codes = by_name["batch size"].collections[0].get_offsets()[:, 0].round()
-    numbers = TRIALS[TRIALS["state"] == "COMPLETE"]["params_batch_size"]
-    assert codes.tolist() == [[32, 64].index(number) for number in numbers]
 
 
 def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
@@ -347,27 +255,6 @@ def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
         mark = figure.axes[0].transData.transform(point_of[label.get_text()])
         nearest = np.clip(mark, box.min, box.max)
         assert np.hypot(*(nearest - mark)) < 15  # pixels
-
-
-def test_each_system_has_what_was_printed_beside_both_of_ours(figures):
-    axes = figures["systems"].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["lab", "practical", "base"]
-    (crosses,) = (line for line in axes.lines if line.get_marker() == "x")
-    assert crosses.get_xdata()[:2] == pytest.approx([0.7, 0.85])
-    assert np.isnan(crosses.get_xdata()[2]), "nobody printed anything for base"
-    of_fewer, of_more = (container.lines[0] for container in axes.containers)
-    assert of_fewer.get_xdata() == pytest.approx([0.8, 0.82, 0.87])
-    assert of_more.get_xdata() == pytest.approx([0.82, 0.83, 0.89])
-    _, _, (bars,) = axes.containers[1].lines
-    assert bars.get_segments()[0][:, 0] == pytest.approx(Accuracy(0.82, 300).interval)
-
-
-def test_only_a_bar_that_would_hide_the_others_is_cut_off(figures):
-    axes = figures["speed_bars"].axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [8, 10, 15]
-    assert [text.get_text() for text in axes.texts] == ["8 ms", "10 ms", "80 ms (bar cut off)"]
-    axes = plots.speed_bars(SPEEDS.assign(training_ms=[20, 8, 10])).axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [8, 10, 20]
 
 
 def test_panels_of_influence_share_one_scale(figures):

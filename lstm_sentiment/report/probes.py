@@ -1,15 +1,13 @@
-"""What recurrent networks cannot do well, made measurable.
+"""What the report asks of a network, and what recurrent networks cannot do well.
 
-A task whose answer is the first word, for networks that have to carry it to the end; and reviews
-whose words come in random order, for a network that is said to read.
+Groups of reviews by length and negation, copies between sets, the surest errors; how far back a
+gradient reaches; a task whose answer is the first word; reviews whose words come in random order.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import textwrap
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -19,19 +17,16 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import chi2_contingency
 from torch import nn
-from torch.ao.quantization import quantize_dynamic
 from tqdm import tqdm
 
-from lstm_sentiment.classifier import _read
 from lstm_sentiment.data import ReviewDataset
-from lstm_sentiment.evaluation import _checked_predictions, _share_by_group
+from lstm_sentiment.evaluation import wilson_interval
 from lstm_sentiment.files.duplicates import near_duplicate_groups
-from lstm_sentiment.model import SentimentLSTM, evaluating
+from lstm_sentiment.model import SentimentLSTM, WordStream, evaluating
 from lstm_sentiment.text import normalised_text, without_markup
-from lstm_sentiment.training import TrainingConfig, run_trial, score
+from lstm_sentiment.training import TrainingConfig, score, train
 
 EXCERPT_LENGTH = 160  # characters
-
 
 # The tokenizer turns "didn't" into "did not"; "hardly" and "barely" weaken more than they negate.
 NEGATION_WORDS = frozenset(
@@ -51,15 +46,12 @@ def accuracy_by_length(
     ties can leave fewer groups. Columns: range ("12-118"), n, accuracy, and low and high, the ends
     of its 95% interval.
     """
-    labels, probabilities = _checked_predictions(labels, probabilities)
     lengths = np.asarray(lengths)
-    if lengths.shape != labels.shape:
-        raise ValueError(f"lengths must have shape {labels.shape} as labels, got {lengths.shape}")
     inner_edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
     group_of_review = np.searchsorted(inner_edges, lengths)
     spans = pd.Series(lengths).groupby(group_of_review).agg(["min", "max"])
     names = {group: f"{shortest}-{longest}" for group, shortest, longest in spans.itertuples()}
-    return _share_by_group("accuracy", (probabilities >= 0.5) == labels, group_of_review, names)
+    return _accuracy_by_group(labels, probabilities, group_of_review, names)
 
 
 def accuracy_by_negation(
@@ -73,19 +65,26 @@ def accuracy_by_negation(
     as in `accuracy_by_length`, and positive, the share of positive reviews: it falls as negations
     grow, so that a group's larger class is the accuracy to beat. Groups without reviews are absent.
     """
-    labels, probabilities = _checked_predictions(labels, probabilities)
-    if len(token_lists) != len(labels):
-        raise ValueError(
-            f"token_lists must hold {len(labels)} reviews as labels, got {len(token_lists)}"
-        )
     counts = np.array([sum(token in NEGATION_WORDS for token in review) for review in token_lists])
     words = np.array([max(len(review), 1) for review in token_lists])
     last = len(NEGATION_GROUPS) - 1
     group_of_review = np.where(counts > 0, np.minimum(1 + 100 * counts // words, last), 0)
-    right = (probabilities >= 0.5) == labels
-    table = _share_by_group("accuracy", right, group_of_review, NEGATION_GROUPS)
-    positive = pd.Series(labels).groupby(group_of_review).mean()
-    return table.assign(positive=positive.to_numpy())
+    table = _accuracy_by_group(labels, probabilities, group_of_review, NEGATION_GROUPS)
+    return table.assign(positive=pd.Series(labels).groupby(group_of_review).mean().to_numpy())
+
+
+def _accuracy_by_group(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    group_of_review: np.ndarray,
+    names: Sequence[str] | Mapping[int, str],
+) -> pd.DataFrame:
+    right = pd.Series((np.asarray(probabilities) >= 0.5) == np.asarray(labels))
+    rows = []
+    for group, of_group in right.groupby(group_of_review):
+        interval = wilson_interval(of_group.sum(), len(of_group))
+        rows.append((names[group], len(of_group), of_group.mean(), *interval))
+    return pd.DataFrame(rows, columns=["range", "n", "accuracy", "low", "high"])
 
 
 def same_accuracy_p_value(groups: pd.DataFrame) -> float:
@@ -135,13 +134,15 @@ def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) 
     Returns excerpt (the review's first words, at most 160 characters), sentiment (the true one) and
     probability (of positive), under the index of `reviews`.
     """
-    is_positive = (reviews["sentiment"] == "positive").to_numpy()
-    labels, probabilities = _checked_predictions(is_positive, probabilities)
     table = reviews[["review", "sentiment"]].assign(probability=probabilities)
-    wrong = table[(probabilities >= 0.5) != labels]
+    wrong = table[(table["probability"] >= 0.5) != (table["sentiment"] == "positive")]
     surest = wrong.sort_values("probability", key=lambda p: -abs(p - 0.5), kind="stable").head(n)
     excerpts = surest["review"].map(_excerpt)
     return surest.assign(excerpt=excerpts)[["excerpt", "sentiment", "probability"]]
+
+
+def _excerpt(review: str) -> str:
+    return textwrap.shorten(without_markup(review), EXCERPT_LENGTH, placeholder=" …")
 
 
 def influence_by_distance(
@@ -160,18 +161,15 @@ def influence_by_distance(
         model: the network.
         dataset: reviews.
         max_distance: how far back to go, in words.
-        through_hidden_state: False takes the h of the step before for a constant at every step, so
-            that gradients come back along the cell state only.
+        through_hidden_state: False, of an LSTM, takes the h of the step before for a constant at
+            every step, so that gradients come back along the cell state only.
 
     Returns:
-        One row per distance 0..max_distance: distance, median, and the quartiles low and high.
+        One row per distance 0..max_distance: distance, and the median over reviews.
 
     Raises:
-        ValueError: no review is longer than `max_distance`; or the cells, whose hidden state is to
-            be constant, are no LSTM's.
+        ValueError: no review is longer than `max_distance`.
     """
-    if not through_hidden_state and model.lstm.cell != "lstm":
-        raise ValueError(f"a cell of kind {model.lstm.cell!r} has no cell state to go back along")
     device = next(model.parameters()).device
     rows = np.flatnonzero(dataset.lengths > max_distance)
     if len(rows) == 0:
@@ -193,9 +191,8 @@ def influence_by_distance(
             norms.append(norm.gather(1, batch.lengths[:, None] - 1 - distances))  # (B, distances)
     relative = torch.cat(norms).numpy()
     relative = relative / relative[:, :1]
-    low, median, high = np.quantile(relative, [0.25, 0.5, 0.75], axis=0)
     return pd.DataFrame(
-        {"distance": np.arange(max_distance + 1), "median": median, "low": low, "high": high}
+        {"distance": np.arange(max_distance + 1), "median": np.median(relative, axis=0)}
     )
 
 
@@ -216,10 +213,6 @@ def kept_per_word(influence: pd.DataFrame) -> float:
     return float((median.iloc[far] / median.iloc[near]) ** (1 / (far - near)))
 
 
-def _excerpt(review: str) -> str:
-    return textwrap.shorten(without_markup(review), EXCERPT_LENGTH, placeholder=" …")
-
-
 TASK_WORDS = 12  # 2 and 3 are the answers, the others mean nothing
 
 
@@ -230,8 +223,6 @@ TASK_TRAINING = TrainingConfig(
 
 def first_word_task(n: int, length: int, seed: int) -> ReviewDataset:
     """`n` sequences of `length` words, of which the first is the label and the others are noise."""
-    if length < 1:
-        raise ValueError(f"length is {length}; it must be at least 1")
     rng = np.random.default_rng(seed)
     words = rng.integers(4, TASK_WORDS, (n, length))
     labels = rng.integers(0, 2, n)
@@ -250,7 +241,7 @@ def remembered_first_word(cell: str, length: int, seed: int = 0) -> float:
     matrix[0] = 0
     model = SentimentLSTM(matrix, hidden_size=32, cell=cell)
     sets = [first_word_task(n, length, 3 * seed + k) for k, n in enumerate((1_000, 500, 500))]
-    run_trial(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
+    train(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
     return score(model, sets[2])["accuracy"]
 
 
@@ -269,28 +260,10 @@ def gate_openings(model: SentimentLSTM, token_ids: Sequence[int]) -> dict[str, n
         nothing.
 
     Raises:
-        ValueError: as `word_by_word`.
+        ValueError: the network reads backward as well.
     """
-    return _read(model, token_ids)[1]
-
-
-def quantized(model: SentimentLSTM) -> SentimentLSTM:
-    """A copy for the CPU whose cells and output layer compute with 8-bit integers.
-
-    PyTorch's dynamic quantization: weights are integers, inputs become integers step by step. Word
-    vectors stay as they are. It runs the cells one step at a time.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch is moving it to another package
-        smaller = quantize_dynamic(copy.deepcopy(model).cpu(), {nn.Linear}, dtype=torch.qint8)
-    smaller.lstm.backend = "reference"
-    return smaller
-
-
-def weight_bytes(module: nn.Module) -> int:
-    """Memory that the weights of a module take, quantized or not."""
-    total = 0
-    for value in module.state_dict().values():
-        tensors = value if isinstance(value, tuple) else (value,)
-        total += sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
-    return total
+    stream, openings = WordStream(model), []
+    for index in token_ids:
+        stream.read(int(index))
+        openings.append(stream.gates())
+    return {name: np.stack([each[name] for each in openings]) for name in openings[-1]}

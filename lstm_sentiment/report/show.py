@@ -4,21 +4,22 @@ notebook as it shows such things, and printed where the same cells run as a plai
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from lstm_sentiment.classifier import SentimentPredictor
+from lstm_sentiment.classifier import SentimentClassifier
+from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import WORDS_SHOWN, save_figure, words_and_gates
-from lstm_sentiment.studies.study import RESULTS
-from lstm_sentiment.text import DataError
+from lstm_sentiment.report.record import CODE, PACKAGE, RESULTS, TABLES, digest, digests
+from lstm_sentiment.text import DataError, Vocabulary
 
 
 def say(text: str) -> None:
@@ -56,26 +57,47 @@ def show(figure: Figure, name: str) -> None:
         display(figure, metadata={"image/png": {"alt": figure.get_suptitle()}})
 
 
-def explain(predictor: SentimentPredictor, text: str) -> None:
-    """The verdict on `text`, its calibrated probability, and the figure `words_and_gates`.
+def as_classifier(
+    model: SentimentLSTM,
+    vocabulary: Vocabulary,
+    max_length: int,
+    temperature: float,
+    **parameters: object,
+) -> SentimentClassifier:
+    """What `fit` would leave, around a network that was trained step by step.
 
-    The verdict is that of `predictor.predict`, which cuts a long text; the figure reads all of it.
+    `parameters` are those of `SentimentClassifier`; `hidden_size` and whatever else of the network
+    is not as by default must be among them, or `load` could not build it again.
+    """
+    classifier = SentimentClassifier(**parameters)
+    classifier.classes_ = np.array(["negative", "positive"])
+    classifier.vocabulary_, classifier.max_length_ = vocabulary, max_length
+    classifier.model_, classifier.temperature_ = model, temperature
+    classifier.history_ = None
+    return classifier
+
+
+def explain(classifier: SentimentClassifier, text: str, figure: str = "explained") -> None:
+    """The verdict on `text`, its calibrated probability, and how it came about word by word.
+
+    The verdict is that of `classifier.predict`, which cuts a long text; the figure, kept under the
+    name `figure`, reads all of it.
 
     Raises:
         DataError: the text has no word.
         ValueError: the network reads backward as well.
     """
-    table = predictor.word_by_word(text)
-    unknown = [word for word in table["word"] if word not in predictor.vocabulary]
+    table = classifier.word_by_word(text)
+    unknown = [word for word in table["word"] if word not in classifier.vocabulary_]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of no known word: it is said below
-        sentiment, probability = predictor.predict([text]).iloc[0]
-    sureness = max(probability, 1 - probability)
-    sentences = [f"**{sentiment}**, with a probability of {sureness:.0%}."]
-    if len(table) > predictor.max_length:
+        probabilities = classifier.predict_proba([text])[0]
+    verdict = classifier.classes_[probabilities.argmax()]
+    sentences = [f"**{verdict}**, with a probability of {probabilities.max():.0%}."]
+    if len(table) > classifier.max_length_:
         sentences.append(
             f"The curve reads all {len(table):,} words, the verdict those "
-            f"{predictor.max_length:,} that the model keeps."
+            f"{classifier.max_length_:,} that the model keeps."
         )
     if len(table) > WORDS_SHOWN:
         sentences.append(f"The figure shows the last {WORDS_SHOWN} words.")
@@ -84,20 +106,18 @@ def explain(predictor: SentimentPredictor, text: str) -> None:
     elif unknown:
         sentences.append(f"Words the model does not know: {', '.join(dict.fromkeys(unknown))}.")
     say(" ".join(sentences))
-    show(words_and_gates(table), "words_and_gates")
+    show(words_and_gates(table), figure)
 
 
-def ask(predictor: SentimentPredictor) -> None:
+def ask(classifier: SentimentClassifier) -> None:
     """In a notebook with ipywidgets, a field to type a review into; elsewhere, how else to ask."""
+    shell = get_ipython()
+    how_else = 'explain(loaded, "your review"), or: python -m lstm_sentiment predict "your review"'
     try:
         from ipywidgets import Button, Output, Textarea, VBox
     except ImportError:
-        Textarea = None
-    shell = get_ipython()
-    how_else = (
-        'explain(predictor, "your review"), or: python -m lstm_sentiment predict "your review"'
-    )
-    if Textarea is None or shell is None:
+        shell = None
+    if shell is None:
         print(how_else)
         return
     field = Textarea(placeholder="Type a review", layout={"width": "95%", "height": "6em"})
@@ -107,7 +127,7 @@ def ask(predictor: SentimentPredictor) -> None:
         output.clear_output()
         with output:
             try:
-                explain(predictor, field.value)
+                explain(classifier, field.value)
             except DataError as error:
                 print(error)
 
@@ -117,40 +137,25 @@ def ask(predictor: SentimentPredictor) -> None:
     display(shown | {"text/plain": how_else}, raw=True, metadata=metadata)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
-
-
-def _digest_of_files(folder: Path, *suffixes: str) -> str:
-    """Of the files of these kinds below `folder`, nothing hidden; of nothing where it is missing.
-
-    export_py.sh makes it in the same way.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
-    visible = [path for path in paths if not any(part[0] == "." for part in path.parts)]
-    return _digest("".join(path.read_text(encoding="utf-8") for path in visible))
-
-
 # As it is imported: a module that is edited during the run takes no part in it. Where all code is
-# one script there is no package, and nobody asks.
-_PACKAGE_DIGEST = _digest_of_files(Path("lstm_sentiment"), ".py") if get_ipython() else ""
+# one script nobody asks.
+_MODULES = digests(Path(__file__).parent.parent, *CODE) if get_ipython() else {}
 
 
 def record_run() -> None:
-    """Note in the notebook which cells were run with which package and tables, as the last cell.
+    """Note in the notebook which cells were run with which code and tables, as the last cell.
 
-    export_py.sh compares this with the files: it tells outputs that are older than the code or
-    than the tables of the studies.
+    The hand-in compares this with the files: it tells outputs that are older than the code or than
+    the tables of the studies.
     """
     shell = get_ipython()
     if shell is None:
         return
-    cells = [_digest(source) for source in shell.history_manager.input_hist_raw[1:]]
-    # At the end, because the run may add rows to the tables.
-    results = _digest_of_files(RESULTS, ".csv", ".json")
-    note = f"{len(cells)} cells run with lstm_sentiment {_PACKAGE_DIGEST} and tables {results}"
-    record = {"cells": cells, "package": _PACKAGE_DIGEST, "results": results}
-    display({"text/plain": note}, raw=True, metadata={"lstm_sentiment": record})
+    cells = [digest(source) for source in shell.history_manager.input_hist_raw[1:]]
+    tables = digests(RESULTS, *TABLES)  # at the end, because the run may add rows to them
+    note = f"{len(cells)} cells were run with {len(_MODULES)} modules and {len(tables)} tables."
+    record = {"cells": cells, "modules": _MODULES, "tables": tables}
+    display({"text/plain": note}, raw=True, metadata={PACKAGE: record})
 
 
 def show_source(*things: type | Callable) -> None:

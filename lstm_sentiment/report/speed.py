@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import itertools
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from gensim.models import KeyedVectors
-from scipy.special import expit
-from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from tqdm import tqdm
@@ -22,8 +19,12 @@ from tqdm import tqdm
 from lstm_sentiment.data import Batch
 from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import SentimentLSTM, evaluating
-from lstm_sentiment.text import tokenize
-from lstm_sentiment.training import TrainingConfig, make_optimizer
+from lstm_sentiment.training import TrainingConfig, make_optimizer, pick_device
+
+EMBEDDING_SIZE = 300
+BATCH_SIZE = 64
+TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
+TIMED = TrainingConfig()  # how a timed step trains
 
 
 class TorchLSTM(nn.Module):
@@ -51,10 +52,11 @@ class TorchLSTM(nn.Module):
         self.packed = packed
 
     def forward(
-        self, x: Tensor, lengths: Tensor, rows: Tensor, need_outputs: bool = True
-    ) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
-        """As `LSTMLayer.forward` with `rows`; without packing there is no c_n."""
-        x = nn.functional.embedding(rows, x)  # (B, T, D), faster than x[rows]
+        self, x: Tensor, lengths: Tensor, rows: Tensor | None = None, need_outputs: bool = True
+    ) -> tuple[Tensor | None, tuple[Tensor, Tensor | None]]:
+        """As `LSTMLayer.forward`; without packing there is no c_n."""
+        if rows is not None:
+            x = nn.functional.embedding(rows, x)  # (B, T, D), faster than x[rows]
         if self.packed:
             sequences = pack_padded_sequence(x, lengths.cpu(), True, enforce_sorted=False)
             outputs, state = self.lstm(sequences)
@@ -149,21 +151,6 @@ def _largest_difference(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
-EMBEDDING_SIZE = 300
-
-
-BATCH_SIZE = 64
-
-
-TINY = torch.finfo(torch.float32).tiny
-
-
-TOLERANCE = 1e-4  # of the loss, and of a gradient's largest component
-
-
-TIMED = TrainingConfig()  # how a timed step trains
-
-
 def training_step(
     model: SentimentLSTM, batch: Batch, optimizer: torch.optim.Optimizer | None = None
 ) -> float:
@@ -214,7 +201,7 @@ def largest_disagreement(models: Mapping[str, SentimentLSTM], batch: Batch) -> f
         differences[f"the loss of {name!r}"] = abs(loss - first_loss)
         for key, gradient in gradients.items():
             if gradient is not None:  # frozen vectors have none
-                largest = expected[key].abs().max().clamp(min=TINY)  # all zeros with short reviews
+                largest = expected[key].abs().max().clamp(min=1e-30)  # all zeros with short reviews
                 difference = (gradient - expected[key]).abs().max() / largest
                 differences[f"the gradient of {key} of {name!r}"] = difference.item()
     where, largest = max(differences.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
@@ -270,121 +257,49 @@ def compare_speed(
 
 
 def reading_time(
-    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int], rounds: int = 25
+    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int]
 ) -> pd.DataFrame:
     """Time to judge the first words of one text at once, against their number.
 
-    Args:
-        token_ids: at least as many as the longest of `lengths`.
-
     Returns:
-        A row per length: words, milliseconds (the median of `rounds` turns).
+        A row per length: words, milliseconds.
     """
     device = next(model.parameters()).device
     whole = torch.as_tensor(np.asarray(token_ids), device=device)[None]
-    seconds = {length: [] for length in lengths}
     with evaluating(model), torch.inference_mode():
-        for _, length in itertools.product(range(rounds), lengths):
-            start = time.perf_counter()
-            model(whole[:, :length], torch.tensor([length])).item()
-            seconds[length].append(time.perf_counter() - start)
-    rows = [(length, 1000 * statistics.median(each)) for length, each in seconds.items()]
+        rows = [
+            (n, milliseconds_per_call(lambda n=n: model(whole[:, :n], torch.tensor([n])).item()))
+            for n in lengths
+        ]
     return pd.DataFrame(rows, columns=["words", "milliseconds"])
 
 
-class Rereader:
-    """For `word_latency`: `judge` is given the whole text again after each word."""
-
-    def __init__(self, judge: Callable[[str], object]):
-        self.judge = judge
-        self.text = ""
-
-    def read(self, words: str) -> object:
-        """What `judge` says of all words so far."""
-        self.text = f"{self.text} {words}"
-        return self.judge(self.text)
+def milliseconds_per_call(call: Callable[[], object], rounds: int = 25) -> float:
+    """How long a call takes: the median of `rounds`, after one that is not counted."""
+    call()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
 
 
-class RunningAverage:
-    """For `word_latency`: a fitted `averaged_word_vectors`, of which the sum of vectors is kept."""
-
-    def __init__(self, model: Pipeline, vectors: KeyedVectors):
-        _, scaler, regression = (step for _, step in model.steps)
-        self.vectors = vectors
-        self.weights = regression.coef_[0] / scaler.scale_
-        self.bias = float(regression.intercept_[0] - scaler.mean_ @ self.weights)
-        self.total, self.known = np.zeros(vectors.vector_size), 0
-
-    def read(self, words: str) -> float:
-        """The probability of "positive" after these words as well."""
-        for word in tokenize(words):
-            if word in self.vectors.key_to_index:
-                self.total, self.known = self.total + self.vectors[word], self.known + 1
-        return float(expit(self.weights @ self.total / max(1, self.known) + self.bias))
+def machine() -> dict:
+    """What a training or a measurement ran on."""
+    return {
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "device": str(pick_device()),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # else an object of torch's own class
+    }
 
 
-class Reader(Protocol):
-    """What judges a text that arrives word by word, as `ReviewStream` does."""
-
-    def read(self, words: str, /) -> object:
-        """The verdict on all words so far, these included."""
-
-
-def word_latency(
-    readers: Mapping[str, Callable[[], Reader]],
-    words: Sequence[str],
-    lengths: Sequence[int],
-    turns: int = 30,
-) -> pd.DataFrame:
-    """Time from the arrival of a word to the new verdict, against the number of words before it.
-
-    Args:
-        readers: each call gives a new reader, which has read nothing; all readers, at all lengths,
-            take turns.
-        words: at least `turns` more than the longest of `lengths`.
-
-    Returns:
-        Milliseconds (medians over the `turns` words that follow): a row per reader, a column per
-        length.
-    """
-    cases = {}
-    for length, (name, new_reader) in itertools.product(lengths, readers.items()):
-        cases[length, name] = new_reader()
-        cases[length, name].read(" ".join(words[:length]))
-    seconds = {case: [] for case in cases}
-    for turn in range(turns):
-        for (length, name), reader in cases.items():
-            word = words[length + turn]
-            start = time.perf_counter()
-            reader.read(word)
-            seconds[length, name].append(time.perf_counter() - start)
-    medians = pd.Series({case: 1000 * statistics.median(each) for case, each in seconds.items()})
-    return medians.unstack(level=0).loc[list(readers)].rename_axis(columns="words before")
-
-
-def time_by_operation(model: SentimentLSTM, batches: Sequence[Batch]) -> pd.DataFrame:
-    """Where the time of a training step goes, by PyTorch's profiler.
-
-    Returns:
-        operation (its name in PyTorch), milliseconds per batch, share; the longest first. Of an
-        operation that calls others, what is left without them.
-    """
-    with evaluating(model):  # which restores the mode that a training step changes
-        _take_steps(model, batches)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            _take_steps(model, batches)
-    model.zero_grad()
-    averages = profile.key_averages()
-    table = pd.DataFrame(
-        {
-            "operation": [event.key for event in averages],
-            "milliseconds": [event.self_cpu_time_total / 1000 / len(batches) for event in averages],
-        }
-    )
-    table["share"] = table["milliseconds"] / table["milliseconds"].sum()
-    return table.sort_values("milliseconds", ascending=False, ignore_index=True)
-
-
-def _take_steps(model: SentimentLSTM, batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        training_step(model, batch)
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -21,8 +21,6 @@ POSITIVE_WORDS = """
     moving outstanding perfect perfectly powerful recommended refreshing remarkable splendid
     stunning superb superbly terrific thrilling touching unforgettable wonderful wonderfully
 """
-
-
 NEGATIVE_WORDS = """
     abysmal annoying appalling atrocious avoid awful bad badly bland bored boring cheap cheesy
     clumsy crap disappointing disappointment disaster disgusting dreadful dull embarrassing fails
@@ -40,21 +38,14 @@ def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -
         pairs: (word, word, relation), the relation being a label such as "synonym".
 
     Returns:
-        A row per pair: word_a, word_b, relation, cosine_similarity (-1 to 1). Pairs with a
-        word that has no vector are left out and stand in `.attrs["left_out"]`.
+        A row per pair: word_a, word_b, relation, cosine_similarity (-1 to 1; NaN where a word has
+        no vector).
     """
-    columns = ["word_a", "word_b", "relation"]
-    pairs = list(pairs)
-    if any(isinstance(pair, str) or len(pair) != 3 for pair in pairs):
-        raise ValueError(f"pairs must be triples (word, word, relation), got {pairs[:3]}")
-    table = pd.DataFrame(pairs, columns=columns)
-    known = table.word_a.isin(vectors.index_to_key) & table.word_b.isin(vectors.index_to_key)
-    left_out = list(table[~known].itertuples(index=False, name=None))
-    table = table[known].reset_index(drop=True)
+    table = pd.DataFrame(pairs, columns=["word_a", "word_b", "relation"])
     table["cosine_similarity"] = [
-        float(vectors.similarity(a, b)) for a, b in zip(table.word_a, table.word_b, strict=True)
+        float(vectors.similarity(a, b)) if a in vectors and b in vectors else np.nan
+        for a, b in zip(table["word_a"], table["word_b"], strict=True)
     ]
-    table.attrs["left_out"] = left_out
     return table
 
 
@@ -65,10 +56,9 @@ def mean_by_relation(table: pd.DataFrame) -> pd.DataFrame:
         A row per relation, in their order: pairs, mean, low, high (Student's t distribution).
     """
     similarities = table.groupby("relation", sort=False)["cosine_similarity"]
-    margin = similarities.sem() * student_t.ppf(0.975, similarities.size() - 1)
-    mean = similarities.mean()
-    columns = {"pairs": similarities.size(), "mean": mean, "low": mean - margin}
-    return pd.DataFrame(columns | {"high": mean + margin})
+    pairs, mean = similarities.count(), similarities.mean()
+    margin = similarities.sem() * student_t.ppf(0.975, pairs - 1)
+    return pd.DataFrame({"pairs": pairs, "mean": mean, "low": mean - margin, "high": mean + margin})
 
 
 def nearest_words(
@@ -118,9 +108,6 @@ def project(
     Returns:
         Coordinates (n, n_components) and the share of variance (n_components,) each axis explains.
     """
-    unknown = [word for word in words if word not in vectors]
-    if len(words) == 0 or isinstance(words, str) or unknown:
-        raise ValueError(f"words must be a list of words with vectors, none has {unknown[:5]}")
     unit_vectors = np.stack([vectors.get_vector(word, norm=True) for word in words])
     pca = PCA(n_components, svd_solver="full")
     return pca.fit_transform(unit_vectors), pca.explained_variance_ratio_
@@ -140,9 +127,8 @@ def mean_cosines(vectors: KeyedVectors, words: pd.DataFrame) -> pd.DataFrame:
 
     def mean(a: str, b: str) -> float:
         pairs = groups[a] @ groups[b].T
-        if a != b:
-            return float(pairs.mean())
-        n = len(pairs)
-        return float((pairs.sum() - np.trace(pairs)) / (n * (n - 1)))
+        if a == b:  # without the diagonal, on which each word meets itself
+            pairs = pairs[~np.eye(len(pairs), dtype=bool)]
+        return float(pairs.mean())
 
     return pd.DataFrame({a: {b: mean(a, b) for b in groups} for a in groups})
