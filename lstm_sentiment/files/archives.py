@@ -7,6 +7,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +15,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from lstm_sentiment.files.find import checked_path
-from lstm_sentiment.files.tables import MAX_FILE_BYTES, SENTIMENT_OF_LABEL
+from lstm_sentiment.files.tables import SENTIMENT_OF_LABEL
 from lstm_sentiment.text import DataError
 
-# A thousand times the longest review: what one file of an archive, or one header, may hold.
-MAX_MEMBER_BYTES = 2**24
+MAX_ARCHIVE_BYTES = 2**30  # three times what the archive of 2011 unpacks to
+MAX_REVIEW_BYTES = 2**20  # seventy times the longest review; also for what precedes one in a tar
 
 
 def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
@@ -38,16 +39,22 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
         if part == "unsup"
         else rf"(?:^|/){part}/(?P<label>pos|neg)/(?P<number>\d{{1,9}})_\d+\.txt$"
     )
-    members = _folder_members(path) if path.is_dir() else _archive_members(path)
+    files = _folder_files(path) if path.is_dir() else _archive_files(path)
     found = []
     try:
-        for name, read in tqdm(members, desc=f"reading {path.name}", unit=" files", delay=1):
-            match = wanted.search(name)
-            if match:
-                found.append((match["label"], int(match["number"]), read().decode("utf-8")))
+        for name, open_file in tqdm(files, desc=f"reading {path.name}", unit=" files", delay=1):
+            if match := wanted.search(name):
+                with open_file() as file:
+                    content = file.read(MAX_REVIEW_BYTES + 1)  # whatever size it announces
+                if len(content) > MAX_REVIEW_BYTES:
+                    raise DataError(f"{path}: a review has more than {MAX_REVIEW_BYTES:,} bytes")
+                found.append((match["label"], int(match["number"]), content.decode("utf-8")))
     except DataError:
         raise
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+    except (
+        *(tarfile.TarError, EOFError, zlib.error, OSError, ValueError),
+        RecursionError,  # headers of headers of headers
+    ) as error:
         raise DataError(f"{path} cannot be read ({error}); download it again") from error
     if not found:
         raise DataError(
@@ -61,22 +68,25 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
     return reviews
 
 
-def _folder_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
     for file in path.rglob("*.txt"):
-        yield file.as_posix(), file.read_bytes
+        yield file.as_posix(), partial(file.open, "rb")
 
 
 class _BoundedReader:
-    """The file that `tarfile` reads: no more than MAX_FILE_BYTES of what a stream unpacks to."""
+    """What `tarfile` reads: so much of a stream, and so much of that for each file in it."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self.stream = stream
-        self.path = path
-        self.tell = stream.tell
+        self.stream, self.path, self.tell = stream, path, stream.tell
+        self.next_file()
+
+    def next_file(self) -> None:
+        self.left = 4 * MAX_REVIEW_BYTES
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_MEMBER_BYTES:  # a damaged header may announce any size
-            raise DataError(f"{self.path} announces a file of {size:,} bytes; download it again")
+        self.left -= size
+        if size < 0 or self.left < 0:  # a damaged header may announce any size
+            raise DataError(f"{self.path} holds a header of {size:,} bytes; download it again")
         self._check_position(self.tell() + size)
         return self.stream.read(size)
 
@@ -85,22 +95,24 @@ class _BoundedReader:
         return self.stream.seek(position)
 
     def _check_position(self, position: int) -> None:
-        if position > MAX_FILE_BYTES:
-            raise DataError(f"{self.path} unpacks to more than {MAX_FILE_BYTES:,} bytes")
+        if position > MAX_ARCHIVE_BYTES:
+            raise DataError(f"{self.path} unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
 
 
-def _archive_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _archive_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as unpacked:
         stream = _BoundedReader(unpacked, path)
         with tarfile.open(fileobj=stream, mode="r:") as archive:
-            for member in archive:
+            while member := archive.next():
+                archive.members.clear()  # it would remember every file
                 if member.isfile():
-                    yield member.name, archive.extractfile(member).read
+                    yield member.name, partial(archive.extractfile, member)
+                stream.next_file()
         if not packed:  # there is no checksum, but a block of zeros at the end
             stream.seek(archive.offset)
             if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise DataError(f"{path} is damaged or cut off; download it again")
         while stream.read(2**20):  # to the end, where gzip compares the checksum
-            pass
+            stream.next_file()

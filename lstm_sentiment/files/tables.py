@@ -1,4 +1,8 @@
-"""Delimited text files as strangers write them, read without losing a row unnoticed."""
+"""Delimited text files as strangers write them, read without losing a row unnoticed.
+
+A file enters; a `RawTable` of its rows leaves, with what had to be guessed or left out. The file is
+streamed, so that memory grows with the rows that are kept, not with what a file unpacks to.
+"""
 
 from __future__ import annotations
 
@@ -6,93 +10,76 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import lzma
 import re
+import string
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from lstm_sentiment.files.find import checked_path
+from lstm_sentiment.files.find import PACKED_SUFFIXES, checked_path
 from lstm_sentiment.text import DataError
 
 REVIEW_COLUMNS = ("review", "text", "reviews", "review_text", "content", "comment")
-
-
 SENTIMENT_COLUMNS = ("sentiment", "label", "sentiments", "labels", "polarity", "target", "class")
-
-
 SENTIMENT_OF_LABEL = {
     **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), "positive"),
     **dict.fromkeys(("negative", "neg", "0", "0.0", "false"), "negative"),
 }
 
+# Far above Kaggle's 50,000 reviews (66 million characters, 100,000 fields). They stop a file that
+# unpacks without end, a quotation mark that makes one row of a whole file, and rows of a character
+# each, which take a hundred times the memory of their text: beside it, about 64 bytes a field and
+# three times that a row.
+MAX_CHARACTERS, MAX_ROW_CHARACTERS, MAX_FIELDS = 2**30, 2**26, 2**24
+FIELDS_FOR_A_ROW = 3
+csv.field_size_limit(MAX_ROW_CHARACTERS)
 
-# Far above the 66 MB of Kaggle's 50,000 reviews; stops an archive that unpacks without end.
-MAX_FILE_BYTES = 2**30
-
+HEAD_BYTES = 4096  # by which encoding and kind of a file are told
 
 # From this many lines on a quoted field is compared with rows: a cast list has the form of some.
 MIN_SWALLOWED_LINES, MIN_SWALLOWED_LABELLED_LINES = 20, 3
-
-
 LONG_REVIEW_LINES = 50  # in a file of one column, lines and rows look alike: worth a word
 
 
-class _RawTable(NamedTuple):
+class RawTable(NamedTuple):
     """A delimited file as read: the rows that fit the header, and what is to be said about it."""
 
-    header: list[str]
+    header: list[str]  # in lower case
     rows: list[list[str]]
     row_numbers: list[int]  # of `rows`; 1 is the first row after the header
     malformed: list[int]  # numbers of the rows that do not fit the header
     notes: list[str]
 
 
-def _read_table(path: Path) -> _RawTable:
+def is_table(path: str | Path) -> bool:
+    """Whether the name ends in .csv or .tsv, packed (.gz, .zip) or not."""
+    endings = [kind + packed for kind in (".csv", ".tsv") for packed in PACKED_SUFFIXES]
+    return Path(path).name.lower().endswith(tuple(endings))
+
+
+def read_table(path: str | Path) -> RawTable:
     """Read a delimited text file without losing a row unnoticed.
 
     Plain, .gz or .zip; UTF-8, UTF-16 or Windows-1252; fields separated by comma, semicolon or tab
-    and quoted as in RFC 4180; any line ends. Empty lines are no rows.
+    and quoted as in RFC 4180; any line ends. Empty lines are no rows, and columns without a name
+    behind the last that has one no columns: a row with text there does not fit.
 
     Raises:
         DataError: the file is missing, empty, damaged or no text, or its quotes do not balance.
     """
-    text, notes = _decode(_read_bytes(path))
-    _check_is_text(text, path)
-    records = _parse_csv(text, path)
-    while not records[-1]:
-        records.pop()
-    if not all(records):
-        notes.append(f"{sum(not record for record in records):,} empty lines skipped")
-    header, *body = [record for record in records if record]
-    if not body:
-        raise DataError(
-            f"{path} has a header and no rows; download it again (it begins with {text[:40]!r})"
-        )
-    rows, row_numbers, malformed = [], [], []
-    for number, row in enumerate(body, start=1):
-        if len(row) > len(header) and not any(row[len(header) :]):
-            row = row[: len(header)]  # separators behind the last field
-        if len(row) == len(header):
-            rows.append(row)
-            row_numbers.append(number)
-        else:
-            malformed.append(number)
-    header = [name.strip().casefold() for name in header]
-    return _RawTable(header, rows, row_numbers, malformed, notes)
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The bytes of a plain, gzip or zip file, told apart by content rather than by name."""
     path = checked_path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder where a file is expected; name the CSV file in it")
     try:
         with path.open("rb") as file, _unpacked(file, path) as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+            return _parsed(_Lines(stream, path), path)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -104,14 +91,54 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} is damaged or incomplete ({error}); download it again") from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a zip file with a password
         raise DataError(f"{path} cannot be read: {error}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{path} holds more than {MAX_FILE_BYTES:,} bytes; split it")
-    if content[257:262] == b"ustar":
-        raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
-    return content
+
+
+def column(table: RawTable, accepted: Sequence[str], path: str | Path) -> list[str]:
+    """The column with the first of the `accepted` names that `table`, read from `path`, has."""
+    for name in accepted:
+        if name in table.header:
+            if table.header.count(name) > 1:
+                raise DataError(f"{path} has more than one column {name}; remove or rename one")
+            position = table.header.index(name)
+            return [row[position].strip() for row in table.rows]
+    found = [name[:40] for name in table.header[:10]]
+    raise DataError(f"{path} has no column {' or '.join(accepted)}; its first row reads {found}")
+
+
+def read_review_column(path: str | Path) -> list[str]:
+    """The reviews of a file, in order, one for each of its rows.
+
+    Rows without text are kept as "" with a warning, so that predictions line up with the rows.
+
+    Raises:
+        DataError: the file cannot be read, has no review column, or a row does not fit the header.
+    """
+    table = read_table(path)
+    reviews = column(table, REVIEW_COLUMNS, path)
+    if table.malformed:
+        raise DataError(
+            f"{path}, row {table.malformed[0]}: {len(table.malformed)} rows do not fit the header; "
+            "put reviews that hold a separator in quotes"
+        )
+    notes = list(table.notes)
+    if not all(reviews):
+        notes.append(f"{reviews.count(''):,} of {len(reviews):,} reviews are blank")
+    lines = [1 + max(text.count("\n"), text.count("\r")) for text in reviews]
+    if max(lines) > LONG_REVIEW_LINES:
+        notes.append(
+            f"row {1 + lines.index(max(lines))} has {max(lines):,} lines; if these are several "
+            "reviews, close a quotation mark before them"
+        )
+    if notes:
+        warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=2)
+    return reviews
+
+
+# ---- From bytes to lines ----
 
 
 def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
+    """What a plain, gzip or zip file holds, told apart by content rather than by name."""
     magic = file.read(2)
     file.seek(0)
     if magic == b"\x1f\x8b":
@@ -132,42 +159,59 @@ def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
     return archive.open(members[0])
 
 
-def _decode(content: bytes) -> tuple[str, list[str]]:
-    """The text of UTF-8, UTF-16 or Windows-1252 bytes, with notes on what had to be guessed."""
-    head = content[:4096]
-    notes = []
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", errors="replace")
-    elif head[1::2].count(0) > len(head) // 4:  # the upper byte of a Latin letter is zero
-        text = content.decode("utf-16-le", errors="replace")
-    elif head[0::2].count(0) > len(head) // 4:
-        text = content.decode("utf-16-be", errors="replace")
-    else:
-        text, foreign = _decode_bytewise(content)
-        if foreign:
-            notes.append(f"{foreign:,} places were not UTF-8 and were read as Windows-1252")
-    if "\0" in text:
-        notes.append(f"{text.count(chr(0)):,} NUL characters removed")
-        text = text.replace("\0", "")
-    return text.lstrip("\ufeff"), notes  # some programs put a second byte order mark
+class _Lines:
+    """The lines of a stream in UTF-8, UTF-16 or Windows-1252, and what was mended how often."""
 
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self.stream, self.path = stream, path
+        self.number = self.characters = self.row_characters = 0
+        self.mended: Counter[str] = Counter()
+        content = stream.read(HEAD_BYTES)
+        stream.seek(0)
+        if content[257:262] == b"ustar":
+            raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
+        self.encoding = _encoding(content)
+        self.head = self._mended(content.decode(*self.encoding)).lstrip("\ufeff")
+        _check_is_text(self.head, path)
+        self.mended.clear()  # the head is read again
 
-def _decode_bytewise(content: bytes) -> tuple[str, int]:
-    """UTF-8, with the bytes that are none read as Windows-1252; at how many places."""
-    try:
-        return content.decode("utf-8-sig"), 0
-    except UnicodeDecodeError:
-        return re.subn(
+    def __iter__(self) -> Iterator[str]:
+        with io.TextIOWrapper(self.stream, *self.encoding, newline="") as text:
+            for line in iter(partial(text.readline, MAX_ROW_CHARACTERS + 1), ""):
+                self.number += 1
+                self.characters += len(line)
+                self.row_characters += len(line)
+                if self.characters > MAX_CHARACTERS or self.row_characters > MAX_ROW_CHARACTERS:
+                    raise DataError(
+                        f"{self.path} holds more than {MAX_CHARACTERS:,} characters, or more than "
+                        f"{MAX_ROW_CHARACTERS:,} in one row (line {self.number:,}); split it"
+                    )
+                yield line if line.isascii() and "\0" not in line else self._mended(line)
+
+    def _mended(self, line: str) -> str:
+        self.mended["NUL characters removed"] += line.count("\0")
+        line, foreign = re.subn(
             "[\udc80-\udcff]+",
             lambda run: run[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace"),
-            content.decode("utf-8-sig", "surrogateescape"),
+            line.replace("\0", ""),
         )
+        self.mended["places were not UTF-8 and were read as Windows-1252"] += foreign
+        return line
 
 
-def _check_is_text(text: str, path: Path) -> None:
-    head = text[:4096].lstrip().lower()
-    if not head and not text.strip():
-        raise DataError(f"{path} is empty; download it again")
+def _encoding(head: bytes) -> tuple[str, str]:
+    """The encoding by the first bytes of a file, and what to do with bytes that do not fit."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "replace"
+    if head[1::2].count(0) > len(head) // 4:  # the upper byte of a Latin letter is zero
+        return "utf-16-le", "replace"
+    if head[0::2].count(0) > len(head) // 4:
+        return "utf-16-be", "replace"
+    return "utf-8-sig", "surrogateescape"
+
+
+def _check_is_text(head: str, path: Path) -> None:
+    head = head.lstrip().lower()
     if head.startswith(("<!doctype", "<html", "<?xml")):
         raise DataError(f"{path} is a web page, not a CSV file; download the file itself")
     if head.startswith("version https://git-lfs"):
@@ -181,103 +225,101 @@ def _check_is_text(text: str, path: Path) -> None:
         raise DataError(f"{path} is not a text file; save the table as CSV in UTF-8")
 
 
-def _parse_csv(text: str, path: Path) -> list[list[str]]:
-    """All records of the file, an empty one for an empty line."""
-    first_line = re.search(r"\S[^\r\n]*", text)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    if delimiter not in first_line:
+# ---- From lines to rows ----
+
+
+def _parsed(lines: _Lines, path: Path) -> RawTable:
+    unread = iter(lines)
+    first_line = next((line for line in unread if line.strip(string.whitespace + "\ufeff")), None)
+    if first_line is None:
+        raise DataError(f"{path} is empty; download it again")
+    first_line = first_line.lstrip("\ufeff")  # some programs put two byte order marks
+    delimiter = max(",;\t", key=first_line.lstrip().count)
+    if delimiter not in first_line.lstrip():
         # With one column a comma belongs to the review: separate at what no text contains.
         delimiter = "\x1f"
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
-    records, next_line, header = [], 1, []
-    previous_limit = csv.field_size_limit(MAX_FILE_BYTES)
+    records = _records(itertools.chain([first_line], unread), delimiter, lines)
+    names = [name.strip().casefold() for name in next(records)]
+    width = max((i for i, name in enumerate(names, start=1) if name), default=1)
+    table = RawTable(names[:width], [], [], [], [])
+    swallowing, end = [], lines.number
+    for number, row in enumerate(records, start=1):
+        several, end = lines.number > end + 1, lines.number
+        if several and _swallows_rows(row, names, delimiter, f"{path}, row {number}"):
+            swallowing.append(number)
+        if len(row) > width and not any(row[width:]):
+            row = row[:width]  # separators behind the last field
+        if len(row) == width:
+            table.rows.append(row)
+            table.row_numbers.append(number)
+        else:
+            table.malformed.append(number)
+    if not table.rows and not table.malformed:
+        raise DataError(
+            f"{path} has a header and no rows; download it again (it begins with "
+            f"{lines.head[:40]!r})"
+        )
+    table.notes.extend(f"{count:,} {what}" for what, count in lines.mended.items() if count)
+    if swallowing:
+        table.notes.append(
+            f"{len(swallowing):,} quoted fields hold a line that looks like a row (first: row "
+            f"{swallowing[0]}); if it is one, a quotation mark is missing before it"
+        )
+    return table
+
+
+def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[list[str]]:
+    """The header and the rows; empty lines between them are counted."""
+    reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
+    number = fields = 0  # the header is row 0
+    blank = end = lines.number - 1
     try:
         for record in reader:
-            if reader.line_num - next_line >= MIN_SWALLOWED_LABELLED_LINES:
-                _check_closed_quotes(record, header, delimiter, f"{path}, row {len(records)}")
-            records.append(record)
-            next_line = reader.line_num + 1
-            if len(records) == 1:
-                header = [name.strip().casefold() for name in record]
+            lines.row_characters, end = 0, lines.number
+            if not record:
+                blank += 1
+                continue
+            fields += len(record) + FIELDS_FOR_A_ROW
+            if fields > MAX_FIELDS:
+                raise DataError(f"{lines.path} holds too many rows and fields; split it")
+            lines.mended["empty lines skipped"] += blank
+            blank = 0
+            yield record
+            number += 1
     except csv.Error as error:
         unfinished = "end of data" in str(error)
         raise DataError(
-            f"{path}, row {len(records)} (line {next_line}): "
+            f"{lines.path}, row {number} (line {end + 1}): "
             + ("the file ends inside a quoted field" if unfinished else f"wrong quoting ({error})")
             + "; double the quotes inside a quoted review, or download the file again"
         ) from error
-    finally:
-        csv.field_size_limit(previous_limit)
-    return records
 
 
-def _check_closed_quotes(
-    record: Sequence[str], header: Sequence[str], delimiter: str, where: str
-) -> None:
-    """Refuse a quoted field most of whose lines are rows: a quotation mark was not closed there.
+def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, where: str) -> bool:
+    """Whether a quoted field holds a line that looks like a row: a quotation mark is missing.
 
     Such a line has as many fields as the header, none of which begins with a blank as after a
     comma in prose, and a known label where the header has labels. A file of one column gives
     nothing to go by.
-    """
-    label = next((header.index(name) for name in SENTIMENT_COLUMNS if name in header), None)
-    delimiters = len(header) - 1
-    least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
-    for field in record if delimiters > 0 else ():
-        if field.count(delimiter) < least * delimiters:  # for speed
-            continue
-        lines = field.splitlines()[:-1]  # the last line ends within a row
-        fitting = [line.split(delimiter) for line in lines if line.count(delimiter) == delimiters]
-        rows = sum(
-            not any(text[:1] == " " for text in fields)
-            and (label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL)
-            for fields in fitting
-        )
-        if rows >= least and rows > len(lines) / 2:
-            raise DataError(
-                f"{where}: a quoted field holds {len(lines) + 1:,} lines, {rows:,} of which look "
-                "like rows; close its quotation mark, or double one that is meant as text"
-            )
-
-
-def _column(table: _RawTable, accepted: Sequence[str], path: Path) -> list[str]:
-    for name in accepted:
-        if name in table.header:
-            if table.header.count(name) > 1:
-                raise DataError(f"{path} has more than one column {name}; remove or rename one")
-            position = table.header.index(name)
-            return [row[position].strip() for row in table.rows]
-    found = [name[:40] for name in table.header[:10]]
-    raise DataError(f"{path} has no column {' or '.join(accepted)}; its first row reads {found}")
-
-
-def read_review_column(path: str | Path) -> list[str]:
-    """The reviews of a file, in order, one for each of its rows.
-
-    Rows without text are kept as "" with a warning, so that predictions line up with the rows.
 
     Raises:
-        DataError: the file cannot be read, has no review column, or a row does not fit the header.
+        DataError: many lines of a field, and most of them, do.
     """
-    path = checked_path(path)
-    table = _read_table(path)
-    reviews = _column(table, REVIEW_COLUMNS, path)
-    if table.malformed:
-        raise DataError(
-            f"{path}, row {table.malformed[0]}: {len(table.malformed)} rows do not fit the header; "
-            "put reviews that hold a separator in quotes"
-        )
-    notes = list(table.notes)
-    if not all(reviews):
-        notes.append(f"{reviews.count(''):,} of {len(reviews):,} reviews are blank")
-    lines = [1 + max(text.count("\n"), text.count("\r")) for text in reviews]
-    if max(lines) > LONG_REVIEW_LINES:
-        notes.append(
-            f"row {1 + lines.index(max(lines))} has {max(lines):,} lines; if these are several "
-            "reviews, close a quotation mark before them"
-        )
-    if notes:
-        warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=2)
-    return reviews
+    label = next((names.index(name) for name in SENTIMENT_COLUMNS if name in names), None)
+    least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
+    delimiters, found = len(names) - 1, False
+    for field in record if delimiters > 0 else ():
+        lines = rows = 0
+        for line in re.finditer(r"([^\r\n]*)(?:\r\n?|\n)", field):
+            lines += 1
+            if line[1].count(delimiter) == delimiters:
+                fields = line[1].split(delimiter)
+                known = label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL
+                rows += known and not any(text[:1] == " " for text in fields)
+        if rows >= least and rows > lines / 2:
+            raise DataError(
+                f"{where}: a quoted field holds {lines + 1:,} lines, {rows:,} of which look like "
+                "rows; close its quotation mark, or double one that is meant as text"
+            )
+        found |= label is not None and rows > 0
+    return found

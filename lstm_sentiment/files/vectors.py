@@ -22,11 +22,7 @@ from lstm_sentiment.files.find import checked_path
 from lstm_sentiment.text import DataError
 
 READ_BYTES = 2**20  # at a time; ten times the longest row, a word and MAX_DIMENSION numbers
-
-
 MIN_DIMENSION, MAX_DIMENSION = 2, 10_000
-
-
 WORD2VEC_HEADER = re.compile(rb"(\d{1,12})[ \t]+(\d{1,6})\s*")
 
 
@@ -72,14 +68,18 @@ def read_vector_file(path: str | Path, words: Iterable[str] | None = None) -> Ke
     vector, and a warning says how often that happened.
 
     Args:
-        words: keep only these, which must hold no blanks, and their spellings with capitals.
+        words: keep only these, which must hold no blanks, and their spellings with capitals:
+            cased vectors know "Hollywood" only.
 
     Raises:
         DataError: the file is missing, no vector file, cut off, broken in a row that is read
             (wrong dimension, no number, NaN or infinite), or holds none of `words`.
     """
     path = checked_path(path)
-    wanted = None if words is None else {s.encode() for word in words for s in _spellings(word)}
+    wanted = None
+    if words is not None:
+        forms = ((word, word.capitalize(), word.upper()) for word in words)
+        wanted = {form.encode() for spellings in forms for form in spellings}
     try:
         with _open_vector_file(path) as file:
             header = _read_vector_header(path, file)
@@ -221,8 +221,3 @@ def as_keyed_vectors(words: list[str], matrix: np.ndarray) -> KeyedVectors:
     vectors.key_to_index = {word: index for index, word in enumerate(words)}
     vectors.vectors = matrix  # add_vectors() would copy it several times
     return vectors
-
-
-def _spellings(word: str) -> tuple[str, str, str]:
-    """The forms to look a lower-case word up by; cased vectors know "Hollywood" only."""
-    return word, word.capitalize(), word.upper()
