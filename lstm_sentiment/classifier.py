@@ -223,7 +223,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
                     "labels must be of two classes, such as 0 and 1 or 'negative' and 'positive'; "
                     f"got {len(self.classes_)} class(es): {self.classes_[:5].tolist()}"
                 )
-        strange = set(np.unique(labels)) - set(self.classes_)
+        strange = np.setdiff1d(labels, self.classes_)[:5].tolist()
         if strange:
             raise DataError(f"labels are {strange}; they must be of {self.classes_.tolist()}")
         return (labels == self.classes_[1]).astype(np.float32)
@@ -344,7 +344,9 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
             OSError: it cannot be written.
         """
         check_is_fitted(self)
-        settings = {name: value for name, value in self.get_params().items() if _is_plain(value)}
+        given = self.get_params().items()
+        plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in given}
+        settings = {name: value for name, value in plain.items() if _is_plain(value)}
         settings |= {"start": None, "max_length": self.max_length_}
         tensors = self.model_.state_dict() | {"counts": torch.from_numpy(self.vocabulary_.counts)}
         description = {
@@ -382,7 +384,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError("the vocabulary is not that of the word vectors")
             if not all(weights.isfinite().all() for weights in tensors.values()):
                 raise ValueError("weights are NaN or infinite")
-        except (LookupError, TypeError, RuntimeError, ValueError) as error:
+            lowest = min(classifier.temperature_, classifier.max_length_)
+            if not 0 < lowest < np.inf or classifier.classes_.shape != (2,):
+                raise ValueError("temperature, max_length or classes are impossible")
+        except (LookupError, TypeError, RuntimeError, ValueError, OverflowError) as error:
             raise DataError(f"{path} is no classifier ({error}); train it again") from error
         classifier.model_ = model.to(pick_device()).eval()
         classifier.history_ = None
@@ -394,7 +399,10 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         states = directions * (1 if self.pooling == "last" else 2)
         cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
         found = (len(cells), tensors["output.weight"].shape[1])
-        if found != (directions * self.num_layers, states * self.hidden_size):
+        held = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("lstm."))
+        vector_size = tensors["embedding.weight"].shape[1]
+        needed = self.hidden_size * max(vector_size, len(cells) * self.hidden_size)
+        if found != (directions * self.num_layers, states * self.hidden_size) or held < needed:
             raise ValueError("num_layers or hidden_size is not that of the weights")
 
     def __sklearn_tags__(self):

@@ -166,7 +166,7 @@ def train_word_vectors(
     from lstm_sentiment.files.keep import load_tensors, save_tensors
     from lstm_sentiment.files.vectors import as_keyed_vectors
 
-    token_lists = list(token_lists)
+    token_lists = tokenize_all(token_lists)  # letters of a string would be taken for words
     path = data_folder() / f"word2vec-{training_key(token_lists, settings)}.safetensors"
     if path.is_file():
         try:

@@ -1,7 +1,7 @@
 """Kills a training again and again, and compares what it ends with to one that was left alone.
 
 Run by test_interruption.py in a process of its own: the children are forked from one that has
-imported torch and computed nothing yet, so each is ready to train at once.
+imported all they need, so each is ready to train at once.
 
 Usage: kill_and_resume.py FOLDER, which gets the weights and histories, and what happened to whom.
 """
@@ -17,17 +17,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas  # noqa: F401 - what children would otherwise import, for seconds
 import torch
 
 from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.files.keep import load_tensors, save_tensors, unpack_state
+from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.training import TrainingConfig, save_weights, train
+from lstm_sentiment.training import TrainingConfig, train
 
-KILLS = 20  # at least, and of them while the checkpoint was written at least
+KILLS = 12  # at least, and of them while the checkpoint was written at least
 KILLS_WHILE_WRITING = 3
-MOST_ATTEMPTS = 80  # on a busy machine some children are done, or past the writing, too early
+MOST_ATTEMPTS = 60  # on a busy machine some children are done, or past the writing, too early
 CONFIG = TrainingConfig(
-    epochs=12, batch_size=8, learning_rate=0.02, averaging_decay=0.5, adversarial_norm=0.1
+    epochs=10, batch_size=8, learning_rate=0.02, averaging_decay=0.5, adversarial_norm=0.1
 )
 
 
@@ -39,21 +42,24 @@ def reviews(n: int, seed: int) -> ReviewDataset:
 
 def run(folder: Path, on_epoch=None) -> None:
     """Train, from the checkpoint if there is one, and leave weights and history in `folder`."""
-    torch.set_num_threads(1)
     torch.manual_seed(os.getpid())  # the random state must come from the checkpoint or the seed
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(2_000, 50, generator=generator)
     matrix[0] = 0
-    model = SentimentLSTM(matrix, hidden_size=16, embedding_dropout=0.2, dropout=0.3)
+    model = SentimentLSTM(matrix.numpy(), hidden_size=16, embedding_dropout=0.2, dropout=0.3)
     for parameter in model.parameters():
         if parameter is not model.embedding.weight:
             torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-    sets = reviews(160, 1), reviews(80, 2)
+    sets = reviews(80, 1), reviews(40, 2)
     checkpoint = folder / "training.checkpoint"
-    cpu = torch.device("cpu")
-    history = train(model, *sets, CONFIG, checkpoint, cpu, on_epoch, resume=True)
-    save_weights(model, folder / "weights.safetensors")
+    history = train(model, *sets, CONFIG, checkpoint=checkpoint, resume=True, on_epoch=on_epoch)
+    save_tensors(folder / "weights.safetensors", model.state_dict(), {})
     history.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
+
+
+def epochs_in(checkpoint: Path) -> int:
+    tensors, settings = load_tensors(checkpoint)
+    return len(unpack_state(tensors, settings["state"])["rows"])
 
 
 def fork(function, *arguments) -> int:
@@ -75,10 +81,10 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def wait_until_it_writes(part: Path, seconds: float) -> None:
-    """Return as soon as the unfinished file is there, or after so many seconds."""
+def wait_until_it_writes(folder: Path, unfinished: set[Path], seconds: float) -> None:
+    """Return as soon as there is another unfinished file, or after so many seconds."""
     end = time.monotonic() + seconds
-    while not part.exists() and time.monotonic() < end:
+    while set(folder.glob("*.part")) <= unfinished and time.monotonic() < end:
         time.sleep(1e-4)
 
 
@@ -92,7 +98,9 @@ def run_until_the_disk_is_full(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1)])  # imports for seconds when first called
+    LSTMLayer(2, 2)(torch.zeros(1, 1, 2))  # loads the compiled steps
     alone, killed, full = (folder / name for name in ("alone", "killed", "full"))
     for each in (alone, killed, full):
         each.mkdir()
@@ -101,33 +109,32 @@ def main(folder: Path) -> None:
     duration = time.monotonic() - start
     checkpoint = killed / "training.checkpoint"
     rng = np.random.default_rng(0)
-    statuses, completed, while_writing = [], [], 0
+    statuses, completed, unfinished = [], [], set()
     for attempt in range(MOST_ATTEMPTS):
-        if statuses.count(-signal.SIGKILL) >= KILLS and while_writing >= KILLS_WHILE_WRITING:
+        if statuses.count(-signal.SIGKILL) >= KILLS and len(unfinished) >= KILLS_WHILE_WRITING:
             break
         child = fork(run, killed)
-        part = killed / f"{checkpoint.name}.{child}.part"
         if attempt % 3 == 0:
-            wait_until_it_writes(part, duration / 2)
+            wait_until_it_writes(killed, unfinished, duration / 2)
         else:
             time.sleep(rng.uniform(0, duration / 2))
         os.kill(child, signal.SIGKILL)
         statuses.append(wait(child))
-        while_writing += part.exists()  # only what was killed leaves it
+        unfinished |= set(killed.glob("*.part"))  # only what was killed leaves one
         if checkpoint.exists():
-            completed.append(len(torch.load(checkpoint, weights_only=True)["facts"]["rows"]))
+            completed.append(epochs_in(checkpoint))
             if completed[-1] == CONFIG.epochs:
                 checkpoint.unlink()  # once more from the start
     assert wait(fork(run, killed)) == 0
     full_status = wait(fork(run_until_the_disk_is_full, full))
-    rows = torch.load(full / "training.checkpoint", weights_only=True)["facts"]["rows"]
+    epochs_when_full = epochs_in(full / "training.checkpoint")
     assert wait(fork(run, full)) == 0
     kills = {
         "statuses": statuses,
         "completed": completed,
-        "while_writing": while_writing,
+        "while_writing": len(unfinished),
         "full_status": full_status,
-        "completed_when_full": len(rows),
+        "epochs_when_full": epochs_when_full,
     }
     (folder / "kills.json").write_text(json.dumps(kills))
 

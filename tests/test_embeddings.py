@@ -130,6 +130,7 @@ def test_vectors_that_cannot_be_kept_are_returned_all_the_same(token_lists, data
 
 def test_imdb_vectors_are_trained_on_texts_or_tokens_and_limited_to_words(token_lists, data_home):
     texts = [" ".join(tokens) + "!" for tokens in token_lists]
+    assert_same_vectors(train_word_vectors(texts, 12), train_word_vectors(token_lists, 12))
     vectors = load_word_vectors("imdb", words=["good", "absent"], texts=texts, vector_size=12)
     assert vectors.index_to_key == ["good"]
     expected = load_word_vectors("imdb", texts=token_lists, vector_size=12)

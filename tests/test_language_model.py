@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
 
-from lstm_sentiment.data import ReviewDataset, make_loader
-from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.classifier import SentimentClassifier
+from lstm_sentiment.fast import cross_entropy as fast_cross_entropy
+from lstm_sentiment.fast.cross_entropy import cross_entropy
+from lstm_sentiment.files.keep import load_tensors
 from lstm_sentiment.studies import language_model
 from lstm_sentiment.studies.language_model import (
+    NEXT_WORD,
     PIECE_LENGTH,
     LanguageModel,
-    PretrainingConfig,
-    cross_entropy,
     perplexity,
-    pretrain,
     pretrained_language_model,
-    start_from,
     text_pieces,
+    with_language_model,
 )
-from lstm_sentiment.text import DataError, Vocabulary
+from lstm_sentiment.text import DataError, Vocabulary, tokenize
+from lstm_sentiment.training import TrainingConfig, train
 
 TEXTS = [("the film was good and the end was not bad " * 3).split()] * 24
 VOCABULARY = Vocabulary.from_tokens(TEXTS)
-FAST = PretrainingConfig(hidden_size=12, epochs=4, batch_size=4, learning_rate=0.02, dropout=0.2)
+SIZES = {"hidden_size": 12, "dropout": 0.2}
+TRAINING = {"batch_size": 4, "learning_rate": 0.02, "embedding_rate_factor": 1.0}
 
 
 def vectors(seed=0):
@@ -40,6 +43,12 @@ def vectors(seed=0):
 def fresh_model(dropout=0.0):
     torch.manual_seed(0)
     return LanguageModel(vectors(), VOCABULARY.counts, hidden_size=12, dropout=dropout)
+
+
+def pretrained(texts=TEXTS, start=None, epochs=3, **settings):
+    start = vectors() if start is None else start
+    settings = {**SIZES, **TRAINING, "epochs": epochs, **settings}
+    return pretrained_language_model(texts, TEXTS[:2], VOCABULARY, start, **settings)
 
 
 @pytest.mark.parametrize(("n", "words"), [(1, 2), (300, 7), (1500, 1100)])
@@ -58,6 +67,13 @@ def test_cross_entropy_and_its_gradients_equal_pytorchs(n, words):
         results.append((loss.detach(), *(tensor.grad for tensor in inputs)))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_second_derivatives_of_the_cross_entropy_are_refused():
+    x = torch.randn(4, 3, requires_grad=True)
+    loss = cross_entropy(x, torch.randn(5, 3), torch.zeros(5), torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(NotImplementedError, match="second derivatives"):
+        torch.autograd.grad(loss, x, create_graph=True)
 
 
 def test_the_loss_is_that_of_the_next_word_among_all_words():
@@ -84,18 +100,6 @@ def test_padding_changes_nothing_and_every_word_counts_once():
     assert together == pytest.approx(np.average(alone, weights=weights), rel=1e-5)
 
 
-def test_with_every_word_in_the_batch_the_sampled_loss_is_the_whole_one():
-    model = fresh_model()
-    ids = torch.tensor([VOCABULARY.encode(tokens) for tokens in TEXTS])
-    model.shares = torch.full_like(model.shares, 0.5)  # each is there with probability 1 - 2^-700
-    model.shares[0] = 0
-    with torch.no_grad():
-        model.bias[0] = -100.0  # the unknown word is not
-        lengths = torch.full((len(ids),), ids.shape[1])
-        sampled, whole = model.train()(ids, lengths), model.eval()(ids, lengths)
-    assert sampled.item() == pytest.approx(whole.item(), rel=1e-5)
-
-
 def test_in_training_scores_are_corrected_for_how_seldom_a_word_is_in_a_batch():
     model = fresh_model().train()
     ids = torch.tensor([VOCABULARY.encode(["film", "was", "good"])])
@@ -110,169 +114,161 @@ def test_in_training_scores_are_corrected_for_how_seldom_a_word_is_in_a_batch():
         assert model(ids, torch.tensor([3])).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_it_learns_what_follows_what(tmp_path):
+def test_dropout_acts_in_training_and_judging_changes_neither_that_nor_weights(monkeypatch):
+    monkeypatch.setattr(fast_cross_entropy, "weight_gradient", None)  # none is computed
+    model, dataset = fresh_model(dropout=0.5).train(), text_pieces(TEXTS[:1], VOCABULARY)
+    first, second = (perplexity(model, dataset)["loss"] for _ in range(2))
+    assert first == second
+    assert model.training
+    ids, lengths = torch.tensor([dataset[0][0].tolist()]), torch.tensor(dataset.lengths)
+    with torch.no_grad():
+        assert model(ids, lengths) != model(ids, lengths)
+
+
+def test_it_learns_what_follows_what_and_the_last_epoch_is_kept():
     dataset = text_pieces(TEXTS, VOCABULARY)
     model = fresh_model()
-    before = perplexity(model, dataset)
-    history = pretrain(model, dataset, dataset, replace(FAST, epochs=12), tmp_path / "checkpoint")
+    before = perplexity(model, dataset)["perplexity"]
+    history = train(model, dataset, dataset, TrainingConfig(epochs=12, **TRAINING), NEXT_WORD)
     after = history["validation_perplexity"].iloc[-1]
     assert before > 5
     assert after < 1.5, "all but the words after 'was' and 'the' follow from the one before"
-    assert perplexity(model, dataset) == pytest.approx(after)
+    assert perplexity(model, dataset)["perplexity"] == pytest.approx(after)
+    assert after == pytest.approx(np.exp(history["validation_loss"].iloc[-1]))
+    assert history["is_best"].all()
     assert not model.embedding.weight[0].any()
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, monkeypatch):
-    dataset = text_pieces(TEXTS, VOCABULARY)
-    whole = fresh_model(FAST.dropout)
-    expected = pretrain(whole, dataset, dataset, FAST, tmp_path / "whole")
+def test_numbers_are_those_recorded_when_it_had_a_loop_of_its_own():
+    recorded = json.loads((Path(__file__).parent / "recorded.json").read_text())
+    texts = list(dict.fromkeys(recorded["texts"]))
+    token_lists = [[tokenize(texts[row]) for row in part] for part in recorded["split"][:2]]
+    vocabulary = Vocabulary.from_tokens(token_lists[0])
+    assert vocabulary.words == recorded["vocabulary"]
+    torch.manual_seed(1)
+    matrix = np.array(recorded["matrix"], dtype=np.float32)
+    model = LanguageModel(matrix, vocabulary.counts, 8, 0.1)
+    shapes = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    assert shapes == recorded["parameters"]["language model"]
+    config = TrainingConfig(epochs=2, batch_size=8, seed=1, embedding_rate_factor=1.0)
+    sets = [text_pieces(lists, vocabulary) for lists in token_lists]
+    history = train(model, *sets, config, NEXT_WORD)
+    found = history[["train_loss", "validation_perplexity"]]
+    np.testing.assert_allclose(found, recorded["language_model"], rtol=1e-4)
 
+
+def test_what_is_kept_serves_again_and_other_texts_vectors_or_settings_do_not(
+    data_home, monkeypatch
+):
+    path = pretrained()
+    assert {found.suffix for found in data_home.iterdir()} == {".safetensors", ".lock"}
+    tensors, settings = load_tensors(path)
+    assert settings["words"] == VOCABULARY.words
+    assert tensors["counts"].tolist() == VOCABULARY.counts.tolist()
+    assert [row["epoch"] for row in settings["history"]] == [1, 2, 3]
+    fresh_model().load_state_dict({name: tensors[name] for name in fresh_model().state_dict()})
+
+    def fail(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(language_model, "train", fail)
+    assert pretrained() == path
+    others = {"dropout": 0.3}, {"texts": TEXTS[1:]}, {"start": vectors(seed=1)}, {"epochs": 2}
+    for other in others:
+        with pytest.raises(AssertionError, match="trained again"):
+            pretrained(**other)
+
+
+def test_a_second_process_waits_and_takes_what_the_first_has_made(data_home, monkeypatch):
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(language_model, "train", counted)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: pretrained(epochs=1), range(2))
+    assert first == second
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("stop_in_epoch", [1, 2])
+def test_an_interrupted_run_ends_like_one_that_was_not(
+    data_home, monkeypatch, capsys, stop_in_epoch
+):
+    expected, whole = load_tensors(pretrained())
+    for path in data_home.iterdir():
+        path.unlink()
     calls = []
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) == 3:
+        if len(calls) == stop_in_epoch:
             raise KeyboardInterrupt
         return perplexity(*arguments)
 
-    monkeypatch.setattr(language_model, "perplexity", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(fresh_model(FAST.dropout), dataset, dataset, FAST, tmp_path / "part")
-    monkeypatch.undo()
-    resumed = fresh_model(FAST.dropout)
+    with monkeypatch.context() as context:
+        context.setattr(language_model, "NEXT_WORD", NEXT_WORD._replace(score=interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            pretrained()
+    assert not list(data_home.glob("*.safetensors"))
+    assert len(list(data_home.glob("*.checkpoint"))) == stop_in_epoch - 1
+    capsys.readouterr()
     torch.manual_seed(99)
-    history = pretrain(resumed, dataset, dataset, FAST, tmp_path / "part")
-    columns = ["epoch", "training_loss", "validation_perplexity", "torch"]
-    assert history[columns].equals(expected[columns])
-    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    tensors, settings = load_tensors(pretrained())
+    goes_on = "the language model goes on from" in capsys.readouterr().out
+    assert goes_on == (stop_in_epoch == 2)
+    assert not list(data_home.glob("*.checkpoint"))
+    for name, values in expected.items():
+        assert torch.equal(tensors[name], values), name
+    for row, expected_row in zip(settings["history"], whole["history"], strict=True):
+        assert {**row, "seconds": 0} == {**expected_row, "seconds": 0}
 
 
-def test_a_trained_model_is_kept_and_another_setting_is_another(data_home, monkeypatch):
-    arguments = (TEXTS, VOCABULARY, vectors(), TEXTS[:2])
-    first, history = pretrained_language_model(*arguments, FAST)
-    assert {path.suffix for path in data_home.iterdir()} == {".safetensors", ".lock"}
-
-    def fail(*_):
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(language_model, "pretrain", fail)
-    second, history_again = pretrained_language_model(*arguments, FAST)
-    pd.testing.assert_frame_equal(history_again, history)
-    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    others = [
-        (*arguments, replace(FAST, dropout=0.3)),
-        (TEXTS[1:], *arguments[1:], FAST),
-        (TEXTS, VOCABULARY, vectors(seed=1), TEXTS[:2], FAST),
-    ]
-    for other in others:
-        with pytest.raises(AssertionError, match="trained again"):
-            pretrained_language_model(*other)
+def test_the_classifier_starts_from_its_words_vectors_and_lstm(data_home):
+    parameters = {
+        **{"vector_size": 6, "min_count": 1, "hidden_size": 12, "embedding_dropout": 0.0},
+        "start": {"dropout": 0.2, "epochs": 1, **TRAINING},
+    }
+    settings = with_language_model(parameters, TEXTS, TEXTS[:2])
+    tensors, kept = load_tensors(settings["start"])
+    assert kept["words"] == VOCABULARY.words
+    frozen = SentimentClassifier(**settings, epochs=1, learning_rate=1e-12, vocabulary=None)
+    frozen.fit([["good"], ["bad"], ["unheard"]] * 4, [1, 0, 1] * 4)
+    assert frozen.vocabulary_.words == VOCABULARY.words
+    weights = frozen.model_.state_dict()
+    for name in ("embedding.weight", *(name for name in tensors if name.startswith("lstm."))):
+        torch.testing.assert_close(weights[name], tensors[name])
+    assert with_language_model({"start": None}, TEXTS, TEXTS) == {"start": None}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda kept: kept[:-9],
-        lambda kept: b"",
-        lambda kept: b"{}" * 99,
-        lambda kept: kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:],
-        lambda kept: kept.replace(b'epoch\\":1', b'epoch\\":7'),
-    ],
-)
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"num_layers": 2}, {"cell": "gru"}])
+def test_what_cannot_start_from_a_language_model_is_refused_at_once(data_home, options):
+    with pytest.raises(DataError, match=rf"{next(iter(options))}="):
+        with_language_model({"start": {"epochs": 1}, **options}, TEXTS, TEXTS)
+    assert not list(data_home.iterdir())
+
+
+@pytest.mark.parametrize("damage", [lambda kept: kept[:-9], lambda kept: kept[:-1] + b"x"])
 def test_a_damaged_kept_model_is_refused(data_home, damage):
-    arguments = (TEXTS, VOCABULARY, vectors(seed=0), TEXTS[:2], replace(FAST, epochs=1))
-    pretrained_language_model(*arguments)
-    (path,) = data_home.glob("language-model-*.safetensors")
-    kept = path.read_bytes()
-    path.write_bytes(damage(kept))
-    assert path.read_bytes() != kept
-    with pytest.raises(DataError, match=f"{path.name}.*delete it, and it is trained again"):
-        pretrained_language_model(*arguments)
-
-
-def test_the_classifier_starts_from_its_vectors_and_lstm():
-    trained = fresh_model()
-    model = SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=12)
-    start_from(model, trained)
-    assert torch.equal(model.embedding.weight, trained.embedding.weight)
-    for ours, theirs in zip(model.lstm.parameters(), trained.lstm.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    with pytest.raises(ValueError, match="other sizes"):
-        start_from(SentimentLSTM(np.zeros((len(VOCABULARY), 6)), hidden_size=13), trained)
-
-
-def test_dropout_and_clipping_act_in_training(tmp_path):
-    dataset = text_pieces(TEXTS, VOCABULARY)
-
-    def last_loss(clip_norm):
-        config = replace(FAST, epochs=2, clip_norm=clip_norm)
-        history = pretrain(fresh_model(), dataset, dataset, config, tmp_path / f"{clip_norm}")
-        return history["training_loss"].iloc[-1]
-
-    assert last_loss(1e-9) > 1.1 * last_loss(100.0), "Adam's epsilon is larger than the gradient"
-    model = fresh_model(dropout=0.5).train()
-    (batch,) = make_loader(dataset, len(dataset), shuffle=False)
-    first, second = (model(batch.token_ids, batch.lengths).item() for _ in range(2))
-    assert first != second
-
-
-def test_judging_the_language_model_leaves_it_in_training():
-    model = fresh_model(dropout=0.5).train()
-    perplexity(model, text_pieces(TEXTS, VOCABULARY))
-    assert model.training
+    path = pretrained(epochs=1)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=path.name):
+        SentimentClassifier(start=pretrained(epochs=1), hidden_size=12).fit(TEXTS, [0, 1] * 12)
 
 
 def test_long_texts_are_cut_into_pieces_and_those_of_one_word_left_out():
     texts = [["good"] * 900, ["bad"], [], ["film", "good"]]
     dataset = text_pieces(texts, VOCABULARY)
     assert sorted(dataset.lengths) == [2, 900 - 2 * PIECE_LENGTH, PIECE_LENGTH, PIECE_LENGTH]
-    assert isinstance(dataset, ReviewDataset)
     with pytest.raises(DataError, match="two words"):
         text_pieces([["good"], []], VOCABULARY)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
-    dataset = text_pieces(TEXTS, VOCABULARY)
-    model = fresh_model()
-    with torch.no_grad():
-        model.projection.weight.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="language model"):
-        pretrain(model, dataset, dataset, FAST, tmp_path / "checkpoint")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("hidden_size", 0),
-        ("epochs", 0),
-        ("epochs", 1.5),
-        ("batch_size", 0),
-        ("batch_size", "32"),
-        ("learning_rate", 0),
-        ("learning_rate", np.inf),
-        ("clip_norm", np.nan),
-        ("dropout", -0.1),
-        ("dropout", 1),
-        ("seed", -1),
-    ],
-)
-def test_impossible_settings_are_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} is"):
-        PretrainingConfig(**{name: value})
-
-
-def test_evaluation_computes_no_gradients(monkeypatch):
-    def fail(*_):
-        raise AssertionError("a gradient was computed")
-
-    monkeypatch.setattr(language_model, "weight_gradient", fail)
-    assert perplexity(fresh_model(), text_pieces(TEXTS[:1], VOCABULARY)) > 1
-
-
-def test_second_derivatives_of_the_cross_entropy_are_refused():
-    x = torch.randn(4, 3, requires_grad=True)
-    loss = cross_entropy(x, torch.randn(5, 3), torch.zeros(5), torch.tensor([0, 1, 2, 3]))
-    with pytest.raises(NotImplementedError, match="second derivatives"):
-        torch.autograd.grad(loss, x, create_graph=True)
+def test_a_loss_that_is_not_a_number_stops_the_run(data_home):
+    broken = vectors()
+    broken[2:] = np.nan
+    with pytest.raises(FloatingPointError, match="train_loss"):
+        pretrained(start=broken)
+    assert not list(data_home.glob("*.safetensors"))

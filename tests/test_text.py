@@ -16,6 +16,7 @@ from lstm_sentiment.text import (
     choose_max_length,
     encode_labels,
     encode_reviews,
+    normalised_text,
     tokenize,
     tokenize_all,
     truncate,
@@ -38,32 +39,19 @@ from lstm_sentiment.text import (
         ("It didn\u2019t, didnt, did`nt, DIDN'T", "it did not did not did not did not"),
         ("can't cannot cant", "can not can not can not"),
         ("won't shan't ain't", "will not shall not is not"),
-        ("wasn't weren't isnt arent", "was not were not is not are not"),
         ("couldnt wouldn't shouldnt've", "could not would not should not have"),
-        ("hasn't havent hadn't mustnt needn't oughtn't", "has not have not had not must not "
-         "need not ought not"),
+        ("mustnt needn't oughtn't", "must not need not ought not"),
         ("different, want and excellent moments", "different want and excellent moments"),
         ("it's Tom's, they're, I've, he'll, I'm, she'd", "it tom they are i have he will i am "
          "she would"),
         ("the actors' 'special' rock'n'roll", "the actors special rock n roll"),
         ("cafe\u0301 STRASSE Straße Дом 映画 10\u00b2", "café strasse straße дом 映画 10²"),
         ("well-made, 8/10 ... #1!", "well made 8 10 1"),
-        ("", ""),
-        (" \t\n", ""),
-        ("<br /> \U0001f44d\U0001f44d !!! ___", ""),
+        ("<br /> \U0001f44d\U0001f44d !!! ___\t", ""),
     ],
 )  # fmt: skip
 def test_a_text_becomes_these_words(text, expected):
     assert tokenize(text) == expected.split()
-
-
-@given(st.text())
-@example("\u0130stanbul \u212a \u00df \u01c5")
-@example("&lt;&amp;lt;b&gt;")
-def test_tokens_are_lower_case_letters_and_digits_only(text):
-    for token in tokenize(text):
-        assert token.isalnum()
-        assert token == token.lower()
 
 
 CLAUSE = st.lists(
@@ -72,8 +60,11 @@ CLAUSE = st.lists(
 
 
 @given(CLAUSE | st.text())
-def test_tokenizing_the_joined_tokens_changes_nothing(text):
+@example("\u0130stanbul \u212a \u00df \u01c5")
+@example("&lt;&amp;lt;b&gt;")
+def test_tokens_are_lower_case_letters_and_digits_and_stay_as_they_are(text):
     tokens = tokenize(text)
+    assert all(token.isalnum() and token == token.lower() for token in tokens)
     assert tokenize(" ".join(tokens)) == tokens
 
 
@@ -86,20 +77,15 @@ def test_a_negation_survives_whatever_surrounds_it(verb, surroundings):
         assert f"{verb} not" in " ".join(tokenize(f"{surroundings} {spelling} {surroundings}"))
 
 
-@pytest.mark.parametrize("value", [None, 3.5, float("nan"), b"bytes", ["list"]])
-def test_what_is_no_string_is_refused_by_name(value):
-    with pytest.raises(DataError, match=f"text must be a string, got {type(value).__name__}"):
-        tokenize(value)
-
-
 @pytest.mark.parametrize("unit", ["<", "<a ", "<a x='", "<!--", "&a", "n't", "<b a=b", "'"])
 def test_hostile_repetition_takes_time_in_proportion_to_its_length(unit):
     # Quadratic matching would take hours for this; the limit is pytest's patience, not a clock.
     assert len(tokenize(unit * 100_000)) <= 300_000
 
 
-def test_tokenize_all_keeps_the_order_of_the_texts():
-    assert tokenize_all(["One two", "", "Three"]) == [["one", "two"], [], ["three"]]
+def test_texts_become_lists_of_words_in_their_order_and_lists_stay():
+    texts = ["One two", "", ["Already", "split"], "Three"]
+    assert tokenize_all(iter(texts)) == [["one", "two"], [], ["Already", "split"], ["three"]]
 
 
 @pytest.mark.parametrize(
@@ -107,12 +93,23 @@ def test_tokenize_all_keeps_the_order_of_the_texts():
     [
         ("good", "list of strings, got a str; put a single text in brackets"),
         (pd.DataFrame({"review": ["good"]}), "got a DataFrame; .* name the column"),
-        (["good", "bad", 3.5], r"texts\[2\]: text must be a string, got float"),
+        (["good", "bad", 3.5], r"texts\[2\] must be a string, got a float: 3\.5"),
+        ([None], r"texts\[0\] must be a string, got a NoneType"),
+        ([b"bytes"], "got a bytes"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused(texts, message):
     with pytest.raises(DataError, match=message):
         tokenize_all(texts)
+
+
+@pytest.mark.parametrize(
+    "other", ["it is fine a film", "It&#32;is <BR/>FINE -- a film!", " it_is\nfine; a... film "]
+)
+def test_markup_case_and_punctuation_do_not_make_another_review_but_words_do(other):
+    assert normalised_text("It is fine<br />A film.") == normalised_text(other)
+    assert normalised_text("Is it fine a film") != normalised_text(other)
+    assert normalised_text("It is fine a fil m") != normalised_text(other)
 
 
 # ---- Vocabulary ----
@@ -121,42 +118,38 @@ TOKEN_LISTS = [["b", "a", "c", "a"], ["c", "d", "b", "a"], []]
 TOKENS = st.lists(st.lists(st.text("abcdé<>", min_size=1, max_size=2), max_size=20), max_size=8)
 
 
-def test_words_are_ordered_by_frequency_then_alphabet_behind_the_reserved_ones():
-    vocabulary = Vocabulary.from_tokens(TOKEN_LISTS, min_count=1)
-    assert vocabulary.words == ["<pad>", "<unk>", "a", "b", "c", "d"]
-    assert vocabulary.counts.tolist() == [0, 0, 3, 2, 2, 1]
-
-
-def test_rare_words_are_left_out_and_counted_as_unknown():
-    vocabulary = Vocabulary.from_tokens(TOKEN_LISTS, min_count=2)
-    assert vocabulary.words[2:] == ["a", "b", "c"]
-    assert vocabulary.counts[1] == 1
-    assert "d" not in vocabulary
-    assert vocabulary["d"] == 1
-
-
-def test_max_size_counts_the_reserved_indices():
-    assert Vocabulary.from_tokens(TOKEN_LISTS, 1, max_size=4).words[2:] == ["a", "b"]
-    assert len(Vocabulary.from_tokens(TOKEN_LISTS, 1, max_size=2)) == 2
-
-
-@given(TOKENS, st.integers(1, 3))
-def test_encoding_and_decoding_is_the_identity_on_known_words(token_lists, min_count):
-    vocabulary = Vocabulary.from_tokens(token_lists, min_count)
-    for tokens in token_lists:
-        known = [token for token in tokens if token in vocabulary]
-        assert vocabulary.decode(vocabulary.encode(known)) == known
-        assert [vocabulary[token] for token in tokens] == vocabulary.encode(tokens)
+@pytest.mark.parametrize(
+    ("limits", "words", "counts"),
+    [
+        ({"min_count": 1}, ["a", "b", "c", "d"], [0, 0, 3, 2, 2, 1]),
+        ({"min_count": 2}, ["a", "b", "c"], [0, 1, 3, 2, 2]),
+        ({"min_count": 1, "max_size": 4}, ["a", "b"], [0, 3, 3, 2]),
+        ({"min_count": 1, "max_size": 2}, [], [0, 8]),
+    ],
+)
+def test_words_are_ordered_by_frequency_then_alphabet_and_others_counted_as_unknown(
+    limits, words, counts
+):
+    vocabulary = Vocabulary.from_tokens(TOKEN_LISTS, **limits)
+    assert list(vocabulary) == vocabulary.words == ["<pad>", "<unk>", *words]
+    assert vocabulary.counts.tolist() == counts
+    assert vocabulary["absent"] == 1
+    assert "absent" not in vocabulary
 
 
 @given(TOKENS, st.integers(1, 3), st.integers(2, 6))
-def test_every_occurrence_is_counted_once_and_no_token_becomes_padding(
+def test_every_occurrence_is_counted_and_encoded_and_known_words_come_back(
     token_lists, min_count, max_size
 ):
     vocabulary = Vocabulary.from_tokens(token_lists, min_count, max_size)
     assert vocabulary.counts.sum() == sum(map(len, token_lists))
     assert len(vocabulary) <= max_size
-    assert all(0 < index < len(vocabulary) for t in token_lists for index in vocabulary.encode(t))
+    for tokens in token_lists:
+        indices = vocabulary.encode(tokens)
+        assert indices == [vocabulary[token] for token in tokens]
+        assert all(0 < index < len(vocabulary) for index in indices)
+        known = [token for token in tokens if token in vocabulary]
+        assert vocabulary.decode(vocabulary.encode(known)) == known
 
 
 def test_the_names_of_the_reserved_indices_are_unknown_words():
@@ -167,8 +160,7 @@ def test_the_names_of_the_reserved_indices_are_unknown_words():
 
 def test_a_vocabulary_survives_json():
     before = Vocabulary.from_tokens(TOKEN_LISTS, min_count=1)
-    words, counts = json.loads(json.dumps([before.words, before.counts.tolist()]))
-    after = Vocabulary(words, counts)
+    after = Vocabulary(*json.loads(json.dumps([before.words, before.counts.tolist()])))
     assert after.words == before.words
     assert np.array_equal(after.counts, before.counts)
     assert after.encode(["c", "x"]) == before.encode(["c", "x"])
@@ -180,11 +172,7 @@ def test_a_vocabulary_survives_json():
         (["a", "b"], [1, 1], "must begin with"),
         ([], [], "must begin with"),
         (["<pad>", "<unk>", "a", "a"], [0, 0, 1, 1], "differ"),
-        (["<pad>", "<unk>", "<pad>"], [0, 0, 1], "differ"),
-        (["<pad>", "<unk>", ""], [0, 0, 1], "not empty"),
-        (["<pad>", "<unk>", 7], [0, 0, 1], "strings"),
-        (["<pad>", "<unk>", "a"], [0, 0], "3 words"),
-        (["<pad>", "<unk>", "a"], [0, 0, 1.5], "float64"),
+        (["<pad>", "<unk>", "a"], [0, 0], "a count each"),
     ],
 )
 def test_a_vocabulary_that_does_not_fit_is_refused(words, counts, message):
@@ -196,7 +184,6 @@ def test_a_string_is_not_taken_for_a_list_of_letters():
     vocabulary = Vocabulary.from_tokens(TOKEN_LISTS)
     for use in (
         lambda: Vocabulary.from_tokens(["a good film"]),
-        lambda: Vocabulary.from_tokens("a good film"),
         lambda: vocabulary.encode("a good film"),
         lambda: encode_reviews(["a good film"], vocabulary, 5),
     ):
@@ -204,59 +191,31 @@ def test_a_string_is_not_taken_for_a_list_of_letters():
             use()
 
 
-@pytest.mark.parametrize("index", [-1, 6, 10**9])
-def test_decoding_an_index_outside_names_it(index):
-    with pytest.raises(IndexError, match=rf"0\.\.5, got {index}"):
-        Vocabulary.from_tokens(TOKEN_LISTS, min_count=1).decode([2, index])
-
-
-@pytest.mark.parametrize("wrong", [{"min_count": 0}, {"max_size": 1}])
-def test_vocabulary_limits_are_validated(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Vocabulary.from_tokens(TOKEN_LISTS, **wrong)
-
-
 # ---- Length ----
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=30).filter(any)
 
 
-def share_of_padding(lengths, max_length):
-    padded = [max(0, max_length - length) for length in lengths]
-    return sum(padded) / (max_length * len(lengths))
-
-
 @given(LENGTHS, st.sampled_from([0.1, 0.25, 0.5, 0.75]))
 def test_the_length_chosen_is_the_largest_within_the_accepted_padding(lengths, max_padding):
+    def share_of_padding(limit):
+        return sum(max(0, limit - length) for length in lengths) / (limit * len(lengths))
+
     choice = choose_max_length(lengths, max_padding)
-    within = [
-        limit
-        for limit in range(1, max(lengths) + 1)
-        if share_of_padding(lengths, limit) <= max_padding
-    ]
+    limits = range(1, max(lengths) + 1)
+    within = [limit for limit in limits if share_of_padding(limit) <= max_padding]
     assert choice.max_length == max(within, default=1)
-    assert choice.padding_share == pytest.approx(share_of_padding(lengths, choice.max_length))
-
-
-@given(LENGTHS)
-def test_the_cost_of_the_length_is_what_truncation_does(lengths):
-    choice = choose_max_length(lengths)
+    assert choice.padding_share == pytest.approx(share_of_padding(choice.max_length))
     kept = [len(truncate([1] * length, choice.max_length)) for length in lengths]
     assert choice.dropped_token_share == pytest.approx(1 - sum(kept) / sum(lengths))
     cut = sum(a != b for a, b in zip(kept, lengths, strict=True))
     assert choice.truncated_share == pytest.approx(cut / len(lengths))
 
 
-@pytest.mark.parametrize("lengths", [[], [0, 0], [-1, 5], [1.5, 2], [[1, 2]], ["a"], None, 5])
+@pytest.mark.parametrize("lengths", [[], [0, 0]])
 def test_no_length_is_chosen_without_tokens(lengths):
-    with pytest.raises(DataError, match="lengths"):
+    with pytest.raises(DataError, match="at least one positive"):
         choose_max_length(lengths)
-
-
-@pytest.mark.parametrize("max_padding", [-0.1, 1, float("nan")])
-def test_an_impossible_share_of_padding_is_refused(max_padding):
-    with pytest.raises(ValueError, match="max_padding"):
-        choose_max_length([1], max_padding)
 
 
 @pytest.mark.parametrize(
@@ -269,23 +228,20 @@ def test_an_impossible_share_of_padding_is_refused(max_padding):
 )
 def test_truncation_keeps_the_end_that_was_asked_for(keep, expected):
     assert truncate(range(20), 8, keep) == expected
+    vocabulary = Vocabulary(["<pad>", "<unk>", *map(str, range(2, 20))], [0] * 20)
+    tokens = list(map(str, range(20)))
+    assert encode_reviews([tokens, tokens[2:4]], vocabulary, 8, keep) == [
+        [max(1, index) for index in expected],
+        [2, 3],
+    ]
 
 
-@given(st.lists(st.integers()), st.integers(1, 20), st.sampled_from(["head", "tail"]))
+@given(st.lists(st.integers()), st.integers(1, 20), st.sampled_from(["head", "tail", None]))
 def test_truncation_never_exceeds_the_length_and_leaves_short_sequences_alone(ids, limit, keep):
-    for way in (keep, "head_and_tail"):
-        cut = truncate(ids, limit, way)
-        assert len(cut) == min(len(ids), limit)
-        if len(ids) <= limit:
-            assert cut == ids
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"), [((0,), "max_length"), ((3, "middle"), "'middle'")]
-)
-def test_truncation_names_a_wrong_argument(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        truncate([1, 2, 3, 4], *arguments)
+    cut = truncate(ids, limit, keep or "head_and_tail")
+    assert len(cut) == min(len(ids), limit)
+    if len(ids) <= limit:
+        assert cut == ids
 
 
 # ---- Labels ----

@@ -1,47 +1,81 @@
-"""How fast everything is that takes time, each against what people use instead.
+"""How fast the hand-written LSTM is, against what people use instead.
 
 Reviews enter; tables leave, one row per thing measured. Whatever is compared takes turns in one
-process, so that what else the machine does falls on all alike, and medians are taken; peak memory
-is that of a process of its own.
+process, so that what else the machine does falls on all alike, and medians are taken.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import multiprocessing
 import os
-import pickle
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import nltk
-import numpy as np
-import pandas as pd
 import torch
-from gensim.models import KeyedVectors
-from nltk.stem import WordNetLemmatizer
 from tqdm import tqdm
 
 from lstm_sentiment.data import Batch, ReviewDataset, load_reviews, make_loader
-from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.report.speed import (
     BATCH_SIZE,
     EMBEDDING_SIZE,
     TIMED,
-    _take_steps,
     compare_speed,
     largest_disagreement,
     lstm_contenders,
+    machine,
     training_step,
 )
-from lstm_sentiment.text import Vocabulary, tokenize_all
+from lstm_sentiment.studies.presets import BENCH_PARTS, REPORT
+from lstm_sentiment.text import (
+    DataError,
+    Vocabulary,
+    choose_max_length,
+    encode_labels,
+    encode_reviews,
+    tokenize_all,
+)
 from lstm_sentiment.training import make_optimizer, pick_device
+
+REVIEWS_OF_REPORT = 7_000  # to train on
+
+
+def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> dict:
+    """Measure; half an hour for all parts.
+
+    Args:
+        parts: some of `presets.BENCH_PARTS`; all where None.
+        data: labelled reviews, see `load_reviews`.
+
+    Returns:
+        `machine`, and a list of rows for each part.
+
+    Raises:
+        DataError: there are too few reviews for a batch, or they cannot be read.
+    """
+    reviews, _ = load_reviews(data)
+    if len(reviews) < BATCH_SIZE:
+        raise DataError(f"{len(reviews)} reviews; at least {BATCH_SIZE} are needed, a full batch")
+    reviews = reviews.sample(frac=1, random_state=0)  # files are often sorted
+    token_lists = tokenize_all(reviews["review"])
+    vocabulary = Vocabulary.from_tokens(token_lists)
+    max_length = choose_max_length([len(tokens) for tokens in token_lists]).max_length
+    token_ids = encode_reviews(token_lists, vocabulary, max_length)
+    labels = encode_labels(reviews["sentiment"])
+    every_review = ReviewDataset(token_ids, labels)
+    as_in_report = ReviewDataset(token_ids[:REVIEWS_OF_REPORT], labels[:REVIEWS_OF_REPORT])
+    measure = {
+        "steps": lambda: bench_steps(as_in_report, len(vocabulary)),
+        "compilation": bench_compilation,
+        "epoch": lambda: bench_epoch(as_in_report, len(vocabulary)),
+        "growth": lambda: bench_growth(every_review, len(vocabulary)),
+    }
+    return {"machine": machine()} | {part: list(measure[part]()) for part in parts or BENCH_PARTS}
 
 
 def bench_steps(
@@ -55,8 +89,7 @@ def bench_steps(
     Yields:
         Per frozen or fine-tuned vectors, one or two directions, hidden size and model: the figures
         of `compare_speed` against nn.LSTM in its best case (the only right one for two directions
-        is packed), `disagreement` in loss and gradients before, and `peak_mb`: by how much two
-        training steps on the longest batch raise the memory of a process.
+        is packed), and `disagreement` in loss and gradients before.
     """
     batches = _typical_batches(dataset, 4)
     for bidirectional, frozen, hidden_size in itertools.product(
@@ -67,36 +100,13 @@ def bench_steps(
         )
         contenders = lstm_contenders(model)
         disagreement = largest_disagreement(contenders, batches[0])
-        table = compare_speed(contenders, batches, rounds)
         configuration = {
             "vectors": "frozen" if frozen else "fine-tuned",
             "directions": 2 if bidirectional else 1,
             "hidden_size": hidden_size,
         }
-        for row in table.to_dict("records"):
-            contender = contenders[row["model"]]
-            _, _, peak = in_own_process(_take_steps, contender, [batches[-1]] * 2)
-            yield {**configuration, **row, "disagreement": disagreement, "peak_mb": peak}
-
-
-def bench_memory_kept(
-    dataset: ReviewDataset, vocabulary_size: int, rounds: int = 5
-) -> Iterator[dict]:
-    """How much of the time is the system's, which clears every page of memory that it hands out.
-
-    Frozen vectors, one direction, 128 units; with glibc as it is and told to keep what is freed.
-
-    Yields:
-        Per case: the figures of `compare_speed` for nn.LSTM in its best case and by hand.
-    """
-    batches = _typical_batches(dataset, 4)
-    model = _make_model(vocabulary_size, freeze_embedding=True)
-    keep = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
-    for case, variables in {"as usual": {}, "freed memory kept": keep}.items():
-        with _environment(variables):
-            table, _, _ = in_own_process(_compare_two, model, batches, rounds)
-        for row in table.to_dict("records"):
-            yield {"case": case, **row}
+        for row in compare_speed(contenders, batches, rounds).to_dict("records"):
+            yield {**configuration, **row, "disagreement": disagreement}
 
 
 def bench_compilation() -> Iterator[dict]:
@@ -105,14 +115,36 @@ def bench_compilation() -> Iterator[dict]:
     Yields:
         `case` ("first time on a machine" or "kept on disk") and `seconds`.
     """
-    with tempfile.TemporaryDirectory() as folder, _environment({"NUMBA_CACHE_DIR": folder}):
+    code = "from lstm_sentiment.studies import bench; print(bench.seconds_to_compile())"
+    with tempfile.TemporaryDirectory() as folder:
         for case in ("first time on a machine", "kept on disk"):
-            seconds, _, _ = in_own_process(_seconds_to_compile)
-            yield {"case": case, "seconds": seconds}
+            result = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            yield {"case": case, "seconds": float(result.stdout)}
+
+
+def seconds_to_compile() -> float:
+    """Seconds of this process's first training step, less those of a usual one."""
+    model = _make_model(50, freeze_embedding=True)
+    dataset = ReviewDataset([[2, 3, 4, 5]] * BATCH_SIZE, [0, 1] * (BATCH_SIZE // 2))
+    batch = next(iter(make_loader(dataset, BATCH_SIZE, shuffle=False)))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        training_step(model, batch)
+        seconds.append(time.perf_counter() - start)
+    return seconds[0] - statistics.median(seconds[1:])
 
 
 def bench_epoch(
-    dataset: ReviewDataset, vocabulary_size: int, embedding_size: int = 200, hidden_size: int = 128
+    dataset: ReviewDataset,
+    vocabulary_size: int,
+    embedding_size: int = REPORT["vector_size"],
+    hidden_size: int = REPORT["hidden_size"],
 ) -> list[dict]:
     """One epoch of training as in the report: fine-tuned vectors, dropout, every review once.
 
@@ -123,10 +155,9 @@ def bench_epoch(
         the epoch, and difference_in_ten_steps, the largest of the loss from the first model's in
         the first ten. That is rounding; training lets it grow, so that mean losses differ a little.
     """
-    options = {"embedding_dropout": 0.5, "dropout": 0.5}
-    contenders = lstm_contenders(
-        _make_model(vocabulary_size, hidden_size, embedding_size, **options)
-    )
+    dropouts = {name: REPORT[name] for name in ("embedding_dropout", "dropout")}
+    model = _make_model(vocabulary_size, hidden_size, embedding_size, **dropouts)
+    contenders = lstm_contenders(model)
     optimizers = {name: make_optimizer(model, TIMED) for name, model in contenders.items()}
     batches = [*make_loader(dataset, BATCH_SIZE, shuffle=True)]
     for contender in contenders.values():
@@ -163,164 +194,36 @@ def bench_growth(
     review_counts: Sequence[int] = (1_000, 5_000, 25_000),
     lengths: Sequence[int] = (50, 100, 200, 400, 1_000),
     rounds: int = 3,
-) -> list[dict]:
-    """Time per token and memory as reviews become more and longer, for the LSTM by hand.
+) -> Iterator[dict]:
+    """Time per token as reviews become more and longer, for the LSTM by hand.
 
-    Returns:
+    Yields:
         Per number of reviews (one pass of training steps over them) and per length (64 reviews cut
-        from the text, all of it; lengths for which it is too short are left out): the case,
-        nanoseconds_per_token and peak_mb.
+        from the text, all of it; lengths for which it is too short are left out): the case and
+        nanoseconds_per_token.
     """
     model = _make_model(vocabulary_size, freeze_embedding=True)
     optimizer = make_optimizer(model, TIMED)
-    cases = []
-    for n in dict.fromkeys(min(n, len(dataset)) for n in review_counts):
+    cases = {}
+    for n in (min(n, len(dataset)) for n in review_counts):
         part = ReviewDataset([dataset[i][0] for i in range(n)], dataset.labels[:n])
-        cases.append((f"{n:,} reviews", [*make_loader(part, BATCH_SIZE, shuffle=True)]))
+        cases[f"{n:,} reviews"] = [*make_loader(part, BATCH_SIZE, shuffle=True)]
     for length in (n for n in lengths if BATCH_SIZE * n <= len(dataset.flat_ids)):
         token_ids = dataset.flat_ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length)
         made_up = ReviewDataset(token_ids, [0, 1] * (BATCH_SIZE // 2))
-        cases.append((f"{length:,} tokens each", [*make_loader(made_up, BATCH_SIZE, False)] * 4))
-    seconds = {name: [] for name, _ in cases}
+        cases[f"{length:,} tokens each"] = [*make_loader(made_up, BATCH_SIZE, False)] * 4
+    seconds = {name: [] for name in cases}
     for _ in tqdm(range(rounds), desc="growing", unit="round", leave=False):
-        for name, batches in cases:
+        for name, batches in cases.items():
             training_step(model, batches[0], optimizer)
             start = time.perf_counter()
             for batch in batches:
                 training_step(model, batch, optimizer)
             seconds[name].append(time.perf_counter() - start)
-    rows = []
-    for name, batches in cases:
+    for name, batches in cases.items():
         tokens = sum(int(batch.lengths.sum()) for batch in batches)
-        _, _, peak = in_own_process(_take_steps, model, batches)
-        median = statistics.median(seconds[name])
-        rows.append({"case": name, "nanoseconds_per_token": 1e9 * median / tokens, "peak_mb": peak})
-    return rows
-
-
-def bench_preparation(
-    reviews: pd.DataFrame, vector_count: int = 100_000, rounds: int = 2
-) -> Iterator[dict]:
-    """Tokens, embedding matrix and CSV against what people use for them.
-
-    Yields:
-        Per task and way: seconds (median), peak_mb, both of a process of its own, and the ratio of
-        the usual way's seconds to these.
-    """
-    texts = reviews["review"].tolist()
-    lemmas = _has_nltk_data("corpora/wordnet")
-    usual_tokens = f"nltk.word_tokenize{' and WordNetLemmatizer' if lemmas else ''}"
-    with tempfile.TemporaryDirectory() as folder:
-        vector_file, csv_file = Path(folder) / "vectors.txt", Path(folder) / "reviews.csv"
-        _write_vector_file(vector_file, vector_count)
-        words = [f"word{i}" for i in range(0, 2 * vector_count, 8)]  # half of them have vectors
-        more = reviews.assign(review=reviews["review"] + " And so on.")
-        pd.concat([reviews, more]).to_csv(csv_file, index=False)
-        tasks = {
-            f"tokenizing {len(texts):,} reviews": {
-                usual_tokens: (_tokenize_as_usual, texts),
-                "tokenize_all": (tokenize_all, texts),
-            },
-            f"embedding matrix out of a text file, {vector_count:,} x {EMBEDDING_SIZE}": {
-                "gensim's loader": (_matrix_as_usual, vector_file, words),
-                "load_word_vectors": (_matrix_of_ours, vector_file, words),
-            },
-            f"loading {2 * len(texts):,} reviews from CSV": {
-                "pandas.read_csv, nothing checked": (pd.read_csv, csv_file),
-                "load_reviews": (load_reviews, csv_file),
-            },
-        }
-        for task, ways in tasks.items():
-            seconds, peaks = ({way: [] for way in ways} for _ in range(2))
-            for _ in range(rounds):
-                for way, call in ways.items():
-                    _, duration, peak = in_own_process(_discard_result, *call)
-                    seconds[way].append(duration)
-                    peaks[way].append(peak)
-            usual = next(iter(ways))
-            for way in ways:
-                yield {
-                    "task": task,
-                    "way": way,
-                    "seconds": statistics.median(seconds[way]),
-                    "peak_mb": max(peaks[way]),
-                    "speedup": statistics.median(
-                        theirs / mine
-                        for theirs, mine in zip(seconds[usual], seconds[way], strict=True)
-                    ),
-                }
-
-
-def in_own_process(function: Callable, *arguments: object) -> tuple[object, float, float]:
-    """Call `function` in a process of its own.
-
-    Returns:
-        its result, its seconds, and by how many MB it raised the peak of the process's memory (NaN
-        on Windows, which does not say).
-    """
-    # As bytes: tensors sent by themselves would lie in memory shared with this process.
-    call = pickle.dumps((function, arguments))
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measured, call, torch.get_num_threads()).result()
-
-
-def _measured(call: bytes, threads: int) -> tuple[object, float, float]:
-    torch.set_num_threads(threads)
-    function, arguments = pickle.loads(call)
-    before = _peak_mb()
-    start = time.perf_counter()
-    result = function(*arguments)
-    return result, time.perf_counter() - start, _peak_mb() - before
-
-
-def _peak_mb() -> float:
-    """The most memory this process has had so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would be the parent's, if that had more
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    try:
-        import resource
-    except ImportError:
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # bytes, on macOS
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _compare_two(model: SentimentLSTM, batches: Sequence[Batch], rounds: int) -> pd.DataFrame:
-    contenders = lstm_contenders(model)
-    names = ("nn.LSTM, padded", "by hand, fused")
-    return compare_speed({name: contenders[name] for name in names}, batches, rounds)
-
-
-def _discard_result(function: Callable, *arguments: object) -> None:
-    function(*arguments)
-
-
-def _seconds_to_compile() -> float:
-    model = _make_model(50, freeze_embedding=True)
-    dataset = ReviewDataset([[2, 3, 4, 5]] * BATCH_SIZE, [0, 1] * (BATCH_SIZE // 2))
-    batch = next(iter(make_loader(dataset, BATCH_SIZE, shuffle=False)))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        training_step(model, batch)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0] - statistics.median(seconds[1:])
+        nanoseconds = 1e9 * statistics.median(seconds[name]) / tokens
+        yield {"case": name, "nanoseconds_per_token": nanoseconds}
 
 
 def _make_model(
@@ -345,48 +248,3 @@ def _typical_batches(dataset: ReviewDataset, count: int) -> list[Batch]:
     ]
     full.sort(key=lambda batch: int(batch.lengths.sum()))
     return [full[(2 * i + 1) * len(full) // (2 * count)] for i in range(count)]
-
-
-def _write_vector_file(path: Path, count: int) -> None:
-    """A word2vec text file of `count` made-up vectors, word0 onwards."""
-    generator = np.random.default_rng(0)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(f"{count} {EMBEDDING_SIZE}\n")
-        for index in range(count):
-            numbers = " ".join(
-                f"{number:.6f}" for number in generator.standard_normal(EMBEDDING_SIZE)
-            )
-            file.write(f"word{index} {numbers}\n")
-
-
-def _matrix_of_ours(path: Path, words: list[str]) -> None:
-    vectors = load_word_vectors(path, words)
-    build_embedding_matrix(Vocabulary.from_tokens([words], min_count=1), vectors)
-
-
-def _matrix_as_usual(path: Path, words: list[str]) -> None:
-    vectors = KeyedVectors.load_word2vec_format(path)
-    matrix = np.random.default_rng(0).normal(0, 0.1, (len(words) + 2, vectors.vector_size))
-    for row, word in enumerate(words, start=2):
-        if word in vectors:
-            matrix[row] = vectors[word]
-
-
-def _tokenize_as_usual(texts: list[str]) -> list[list[str]]:
-    """What most notebooks do; without nltk's data, what of it needs none."""
-    sentences = _has_nltk_data("tokenizers/punkt_tab")
-    token_lists = [nltk.word_tokenize(text.lower(), preserve_line=not sentences) for text in texts]
-    if _has_nltk_data("corpora/wordnet"):
-        lemmatize = WordNetLemmatizer().lemmatize
-        token_lists = [[lemmatize(token) for token in tokens] for tokens in token_lists]
-    return token_lists
-
-
-def _has_nltk_data(name: str) -> bool:
-    for ending in ("", ".zip"):
-        try:
-            nltk.data.find(name + ending)
-        except LookupError:
-            continue
-        return True
-    return False

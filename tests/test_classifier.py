@@ -1,0 +1,399 @@
+"""From texts to verdicts: as scikit-learn has it, kept in one file, read at once or as it comes."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
+
+from lstm_sentiment.classifier import SentimentClassifier
+from lstm_sentiment.files.keep import load_tensors, save_tensors
+from lstm_sentiment.files.submission import write_submission
+from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.text import DataError, Vocabulary
+
+GOOD, BAD = ["good", "fine", "warm", "great"], ["bad", "dull", "poor", "awful"]
+TEXTS = [f"A {word} film {n}, {word}!" for n in range(4) for word in [*GOOD, *BAD]]
+LABELS = [int(word in GOOD) for n in range(4) for word in [*GOOD, *BAD]]
+QUESTIONS = ["A good film!", "bad, bad, bad", "not bad but awful", "film " * 500, "a"]
+
+
+def tiny(**options) -> SentimentClassifier:
+    settings = {"vectors": None, "vector_size": 6, "hidden_size": 5, "epochs": 2, "batch_size": 8}
+    settings |= {"learning_rate": 0.05, "embedding_rate_factor": 1.0, "min_count": 1}
+    return SentimentClassifier(**settings | options)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SentimentClassifier:
+    return tiny(max_length=9, num_layers=2).fit(TEXTS, LABELS)
+
+
+# ---- As scikit-learn has it ----
+
+
+# Of scikit-learn's own checks, those that need no numbers. All others fit tables of numbers, where
+# this takes texts (`input_tags.string`, so `check_estimator` runs none by itself). What they claim
+# and is true of texts as well stands below: fit returns self, twice the same, changes no parameter;
+# judging changes nothing; one class or labels of another length are refused.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "check_estimator_cloneable",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_estimator_repr",
+        "check_no_attributes_set_in_init",
+        "check_do_not_raise_errors_in_init_or_set_params",
+        "check_mixin_order",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+        "check_estimators_unfitted",
+        "check_estimator_sparse_tag",
+    ],
+)
+def test_passes_scikit_learns_own(name):
+    check = getattr(estimator_checks, name, None)
+    if check is None:
+        pytest.skip("this scikit-learn has no such check")
+    check("SentimentClassifier", tiny())
+
+
+def test_tags_say_that_it_takes_texts_and_two_classes():
+    tags = tiny().__sklearn_tags__()
+    assert tags.estimator_type == "classifier"
+    assert tags.input_tags.string
+    assert not tags.input_tags.two_d_array
+    assert not tags.classifier_tags.multi_class
+
+
+def test_fit_returns_itself_changes_no_parameter_and_repeats():
+    classifier = tiny()
+    before = classifier.get_params()
+    assert classifier.fit(TEXTS, LABELS) is classifier
+    first = classifier.predict_proba(QUESTIONS)
+    state = {name: id(value) for name, value in vars(classifier).items()}
+    assert np.array_equal(classifier.predict_proba(QUESTIONS), first)
+    assert {name: id(value) for name, value in vars(classifier).items()} == state
+    assert classifier.get_params() == before
+    assert np.array_equal(classifier.fit(TEXTS, LABELS).predict_proba(QUESTIONS), first)
+    copy = clone(classifier)
+    with pytest.raises(NotFittedError):
+        copy.predict(QUESTIONS)
+    assert np.array_equal(copy.fit(TEXTS, LABELS).predict_proba(QUESTIONS), first)
+    other = clone(classifier).set_params(random_state=1).fit(TEXTS, LABELS)
+    assert not np.array_equal(other.predict_proba(QUESTIONS), first)
+
+
+@pytest.mark.parametrize(
+    ("negative", "positive"), [(0, 1), ("negative", "positive"), (False, True), (-1.0, 1.0)]
+)
+def test_verdicts_are_the_labels_it_learnt_from(negative, positive, tmp_path):
+    labels = pd.Series([positive if label else negative for label in LABELS])
+    classifier = tiny(epochs=12).fit(pd.Series(TEXTS), labels)
+    assert classifier.classes_.tolist() == [negative, positive]
+    verdicts = classifier.predict(["a great, great film", "awful, dull"])
+    assert verdicts.tolist() == [positive, negative]
+    assert classifier.score(TEXTS, labels) > 0.9
+    probabilities = classifier.predict_proba(QUESTIONS)
+    assert probabilities.shape == (len(QUESTIONS), 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    is_positive = classifier.predict(QUESTIONS) == positive
+    assert (is_positive == (probabilities[:, 1] >= 0.5)).all()
+    classifier.save(tmp_path)
+    loaded = SentimentClassifier.load(tmp_path)
+    assert loaded.predict(["a great, great film", "awful, dull"]).tolist() == verdicts.tolist()
+
+
+def test_works_in_pipelines_cross_validation_and_grid_search():
+    shout = FunctionTransformer(lambda texts: [text.upper() for text in texts])
+    pipeline = Pipeline([("shout", shout), ("judge", tiny())]).fit(TEXTS, LABELS)
+    assert set(pipeline.predict(QUESTIONS)) <= {0, 1}
+    assert cross_val_score(tiny(epochs=1), TEXTS, LABELS, cv=2).shape == (2,)
+    search = GridSearchCV(tiny(epochs=1), {"hidden_size": [2, 3]}, cv=2).fit(TEXTS, LABELS)
+    assert search.best_params_["hidden_size"] == search.best_estimator_.model_.lstm.hidden_size
+    assert search.predict_proba(QUESTIONS).shape == (len(QUESTIONS), 2)
+
+
+def test_a_pickle_judges_bit_by_bit_alike(fitted):
+    again = pickle.load(io.BytesIO(pickle.dumps(fitted)))
+    assert np.array_equal(again.predict_proba(QUESTIONS), fitted.predict_proba(QUESTIONS))
+    assert again.get_params() == fitted.get_params()
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (TEXTS, [1] * len(TEXTS), r"two classes.*got 1 class\(es\): \[1\]"),
+        (TEXTS, [n % 3 for n in range(len(TEXTS))], r"two classes.*got 3"),
+        (TEXTS, LABELS[1:], "32 texts and 31 labels"),
+        ([*TEXTS[1:], None], LABELS, r"texts\[31\] must be a string, got a NoneType"),
+        ("a good film", [1], "texts must be a list of strings, got a str"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused(texts, labels, message):
+    with pytest.raises(DataError, match=message):
+        tiny().fit(texts, labels)
+
+
+def test_validation_labels_must_be_of_the_same_classes():
+    with pytest.raises(DataError, match=r"labels are .*2.*; they must be of \[0, 1\]"):
+        tiny().fit(TEXTS, LABELS, validation=(TEXTS[:2], [0, 2]))
+
+
+# ---- Learning ----
+
+
+def test_validation_texts_choose_and_are_not_learnt_from():
+    rows = []
+    validation = ["unheard words", "never seen"] * 8, [0, 1] * 8
+    classifier = tiny().fit(TEXTS, LABELS, validation=validation, on_epoch=rows.append)
+    assert "unheard" not in classifier.vocabulary_
+    assert "good" in classifier.vocabulary_
+    assert classifier.history_["validation_loss"].tolist() == [r["validation_loss"] for r in rows]
+    assert set(classifier.history_["validation_accuracy"]) <= {0.0, 0.5, 1.0}, "two texts, 8 times"
+
+
+def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path):
+    def stop(row):
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        tiny(dropout=0.5).fit(TEXTS, LABELS, checkpoint=tmp_path / "c", on_epoch=stop)
+    seen = []
+    options = {"checkpoint": tmp_path / "c", "resume": True, "on_epoch": seen.append}
+    resumed = tiny(dropout=0.5).fit(TEXTS, LABELS, **options)
+    assert [row["epoch"] for row in seen] == [2]
+    whole = tiny(dropout=0.5).fit(TEXTS, LABELS)
+    assert np.array_equal(resumed.predict_proba(QUESTIONS), whole.predict_proba(QUESTIONS))
+
+
+def test_word_vectors_and_vocabulary_may_be_given(data_home):
+    words = [*GOOD, *BAD, "film"]
+    vectors = as_keyed_vectors(words, np.random.default_rng(0).normal(size=(9, 6)))
+    classifier = tiny(vectors=vectors, freeze_embedding=True).fit(TEXTS, LABELS)
+    row = classifier.vocabulary_["awful"]
+    found = classifier.model_.embedding.weight[row].numpy()
+    np.testing.assert_allclose(found, vectors["awful"], rtol=1e-6)
+    vocabulary = Vocabulary(["<pad>", "<unk>", *words], [0] * 11)
+    assert tiny(vocabulary=vocabulary).fit(TEXTS, LABELS).vocabulary_ is vocabulary
+    trained = tiny(vectors="imdb").fit(TEXTS, LABELS, unlabelled=["an unheard film"] * 9)
+    assert trained.model_.embedding.weight.shape[1] == 6
+    assert len(list(data_home.iterdir())) == 1
+
+
+def test_it_starts_from_the_words_vectors_and_lstm_of_a_language_model(tmp_path):
+    torch.manual_seed(0)
+    source = tiny(embedding_rate_factor=1e-9, recurrent_rate_factor=1e-9).fit(TEXTS, LABELS)
+    state = source.model_.state_dict()
+    tensors = {name: state[name] for name in state if not name.startswith("output")}
+    tensors |= {"bias": torch.zeros(3), "counts": torch.from_numpy(source.vocabulary_.counts)}
+    save_tensors(tmp_path / "lm.safetensors", tensors, {"words": source.vocabulary_.words})
+    still = {"embedding_rate_factor": 1e-9, "recurrent_rate_factor": 1e-9}
+    classifier = tiny(start=tmp_path / "lm.safetensors", **still).fit(TEXTS[:20], LABELS[:20])
+    assert classifier.vocabulary_.words == source.vocabulary_.words
+    for name, weight in classifier.model_.state_dict().items():
+        if not name.startswith("output"):
+            torch.testing.assert_close(weight, state[name], rtol=0, atol=1e-6)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        tiny(start=tmp_path / "lm.safetensors", hidden_size=6).fit(TEXTS, LABELS)
+
+
+# ---- Judging ----
+
+
+@pytest.mark.parametrize(
+    "text", ["", "qwertz", "\u4e00\u90e8\u597d\u7535\u5f71", "<br />", "\ud83d", "word " * 100_000]
+)
+def test_a_text_that_says_nothing_to_the_model_gets_a_probability_and_a_warning(fitted, text):
+    with pytest.warns(UserWarning, match=r"1 of 2 texts \(the first is number 2\) hold no word"):
+        probabilities = fitted.predict_proba(["good", text])
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_a_verdict_depends_neither_on_its_company_nor_on_the_form_of_the_text(fitted):
+    together = fitted.predict_proba(QUESTIONS)
+    alone = [fitted.predict_proba([text])[0] for text in QUESTIONS]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    tokens = fitted.predict_proba([["a", "good", "film"]])
+    np.testing.assert_allclose(tokens[0], together[0], atol=1e-6)
+    assert fitted.predict_proba([]).shape == (0, 2)
+    assert fitted.predict([]).shape == (0,)
+
+
+def test_what_is_no_list_of_texts_is_refused(fitted):
+    for texts in ("a good film", ["good", None], [3], pd.DataFrame({"review": TEXTS})):
+        with pytest.raises(DataError, match="must be a"):
+            fitted.predict(texts)
+
+
+def test_temperature_is_that_of_the_validation_texts_and_changes_no_verdict(fitted):
+    assert 0.05 <= fitted.temperature_ <= 20
+    cautious = pickle.loads(pickle.dumps(fitted))
+    cautious.temperature_ *= 2
+    ours, theirs = (each.predict_proba(QUESTIONS)[:, 1] for each in (fitted, cautious))
+    np.testing.assert_allclose(theirs, 1 / (1 + np.sqrt((1 - ours) / ours)), rtol=1e-4)
+    assert (fitted.predict(QUESTIONS) == cautious.predict(QUESTIONS)).all()
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_stream_and_word_by_word_end_where_the_whole_text_does(pooling, cell):
+    classifier = tiny(epochs=1, max_length=50, pooling=pooling, cell=cell).fit(TEXTS, LABELS)
+    whole = classifier.predict_proba(["A good film, isn't it? Dull!"])[0, 1]
+    stream = classifier.stream()
+    assert stream.read("...") == 0.5
+    before = stream.state_bytes
+    for piece in ("A good", "film,", "", "isn't it? Dull!"):
+        probability = stream.read(piece)
+    assert probability == pytest.approx(whole, abs=1e-5)
+    assert stream.state_bytes == before > 0
+    table = classifier.word_by_word("A good film, isn't it? Dull!")
+    assert table["word"].tolist() == ["a", "good", "film", "is", "not", "it", "dull"]
+    assert table["probability"].iloc[-1] == pytest.approx(whole, abs=1e-5)
+    if cell == "lstm":
+        gates = table[["forget_gate", "input_gate", "output_gate"]]
+        assert ((gates > 0) & (gates < 1)).all(axis=None)
+    with pytest.raises(DataError, match="no word"):
+        classifier.word_by_word("...")
+
+
+def test_what_reads_backward_cannot_stream():
+    classifier = tiny(epochs=1, bidirectional=True).fit(TEXTS, LABELS)
+    with pytest.raises(ValueError, match="bidirectional"):
+        classifier.stream()
+
+
+# ---- Keeping ----
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bidirectional": True, "pooling": "mean_max"},
+        {"cell": "gru", "num_layers": 2},
+        {"cell": "rnn", "keep": "tail", "max_length": 7},
+        {"freeze_embedding": True, "dropout": 0.3},
+        {"hidden_size": np.int64(4), "learning_rate": np.float32(0.01), "vector_size": np.int64(3)},
+    ],
+)
+def test_a_loaded_classifier_judges_bit_by_bit_alike(tmp_path, options):
+    classifier = tiny(epochs=1, **options).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.safetensors"]
+    loaded = SentimentClassifier.load(tmp_path / "model")
+    assert np.array_equal(loaded.predict_proba(QUESTIONS), classifier.predict_proba(QUESTIONS))
+    assert not any(module.training for module in loaded.model_.modules())
+    kept = {"max_length": classifier.max_length_}
+    assert loaded.get_params() == classifier.get_params() | kept
+    loaded.save(tmp_path / "again.safetensors")
+    again = SentimentClassifier.load(tmp_path / "again.safetensors")
+    assert np.array_equal(again.predict_proba(QUESTIONS), classifier.predict_proba(QUESTIONS))
+
+
+def test_nothing_is_saved_before_it_is_fitted_and_nothing_saved_is_said(tmp_path):
+    with pytest.raises(NotFittedError):
+        tiny().save(tmp_path)
+    with pytest.raises(DataError, match="Train a model first"):
+        SentimentClassifier.load(tmp_path)
+
+
+def test_damage_anywhere_is_refused(fitted, tmp_path):
+    path = tmp_path / "model.safetensors"
+    fitted.save(path)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in [*range(0, len(good), len(good) // 60), *rng.integers(0, len(good), 60)]:
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << rng.integers(8)
+        for content in (damaged, good[:position]):
+            path.write_bytes(content)
+            with pytest.raises(DataError, match=r"model\.safetensors"):
+                SentimentClassifier.load(path)
+
+
+def settings_with(**changes):
+    return lambda tensors, kept: kept["settings"].update(changes)
+
+
+def tensor_as(name, tensor):
+    return lambda tensors, kept: tensors.update({name: tensor})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, kept: kept.clear(),
+        lambda tensors, kept: kept.pop("settings"),
+        lambda tensors, kept: kept.update(settings=[]),
+        lambda tensors, kept: kept.update(words=[]),
+        lambda tensors, kept: kept.update(words=kept["words"][:-1]),
+        lambda tensors, kept: kept.update(words=[*kept["words"][:-1], "good"]),
+        lambda tensors, kept: kept.update(temperature=None),
+        lambda tensors, kept: tensors.pop("counts"),
+        lambda tensors, kept: tensors.pop("output.bias"),
+        settings_with(unheard=1),
+        settings_with(dropout=2),
+        settings_with(cell="transformer"),
+        settings_with(cell="gru"),
+        settings_with(max_length=None),
+        settings_with(max_length=0),
+        settings_with(max_length=float("inf")),
+        lambda tensors, kept: kept.update(temperature=-1.0),
+        lambda tensors, kept: kept.update(temperature=float("nan")),
+        lambda tensors, kept: kept.update(classes=["positive"]),
+        # Sizes that the file does not hold: building such a network would take all memory.
+        settings_with(hidden_size=10**6),
+        settings_with(num_layers=10**9),
+        settings_with(bidirectional=True),
+        lambda tensors, kept: (
+            kept["settings"].update(hidden_size=20_000),
+            tensors.update({"output.weight": torch.zeros(1, 20_000)}),
+        ),
+        lambda tensors, kept: (
+            kept["settings"].update(num_layers=20_000),
+            tensors.update({f"lstm.cells.{n}.x": torch.zeros(1) for n in range(20_000)}),
+        ),
+        tensor_as("embedding.weight", torch.zeros(0, 6)),
+        tensor_as("embedding.weight", torch.ones(2, 6)),
+        tensor_as("output.weight", torch.tensor(1.0)),
+        tensor_as("output.bias", torch.tensor([torch.nan])),
+    ],
+)
+def test_a_whole_file_that_is_no_classifier_is_refused(fitted, tmp_path, change):
+    path = tmp_path / "model.safetensors"
+    fitted.save(path)
+    tensors, kept = load_tensors(path)
+    change(tensors, kept)
+    save_tensors(path, tensors, kept)
+    with pytest.raises(DataError, match=r"model\.safetensors is no classifier"):
+        SentimentClassifier.load(path)
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"output.weight": torch.zeros(1, 3)}, path, {"format": "pt"})
+    with pytest.raises(DataError, match="was not written by this package"):
+        SentimentClassifier.load(path)
+    path.write_text(json.dumps({"model": {}}))
+    with pytest.raises(DataError, match="no safetensors file"):
+        SentimentClassifier.load(path)
+
+
+def test_the_submission_is_what_kaggle_asks_for(tmp_path):
+    path = tmp_path / "new" / "predictions.csv"
+    write_submission(["positive", "negative", "positive"], path)
+    assert path.read_text() == "ID,sentiment\n1,positive\n2,negative\n3,positive\n"

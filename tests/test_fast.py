@@ -1,0 +1,256 @@
+"""What `fast` computes is what the cells compute, in any size, on any number of threads."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+
+from lstm_sentiment.fast import products
+from lstm_sentiment.fast.products import fast_dropout, linear, weight_gradient
+from lstm_sentiment.lstm import LSTMLayer
+
+ONEDNN = pytest.param(
+    True,
+    marks=pytest.mark.skipif(
+        not torch.backends.mkldnn.is_available()
+        or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"),
+        reason="this PyTorch comes without oneDNN",
+    ),
+)
+
+
+def loss_of(outputs, state):
+    """A number that depends on every output and every final state, each in its own way."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [outputs, *state]
+    return sum((torch.randn(part.shape, generator=generator) * part).sum() for part in parts)
+
+
+def results_of(layer: LSTMLayer, backend: str, *arguments, **options):
+    """Outputs, states and the gradients of the weights."""
+    layer.backend = backend
+    torch.manual_seed(0)  # the same dropout
+    outputs, state = layer(*arguments, **options)
+    gradients = torch.autograd.grad(loss_of(outputs, state), layer.parameters())
+    return [outputs, *state, *gradients]
+
+
+def assert_equal_but_for_rounding(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = max(1.0, theirs.abs().max().item())
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@settings(max_examples=50)
+@given(
+    batch_size=st.integers(1, 33),
+    longest=st.integers(1, 40),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 20)),
+    recurrent_dropout=st.sampled_from([0.0, 0.4]),
+    seed=st.integers(0, 999),
+)
+def test_fused_equals_the_cells(threads, batch_size, longest, sizes, recurrent_dropout, seed):
+    torch.manual_seed(seed)
+    layer = LSTMLayer(*sizes, bidirectional=True, recurrent_dropout=recurrent_dropout)
+    lengths = torch.randint(1, longest + 1, (batch_size,))
+    lengths[0] = longest
+    table, rows = torch.randn(30, sizes[0]), torch.randint(0, 30, (batch_size, longest))
+    expected = results_of(layer, "reference", table, lengths, rows=rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        found = results_of(layer, "fused", table, lengths, rows=rows)
+    assert_equal_but_for_rounding(found, expected)
+
+
+def test_batches_of_any_size_one_after_another_with_and_without_gradients():
+    """Memory passes from one call to the next."""
+    torch.manual_seed(0)
+    layer = LSTMLayer(20, 16)
+    for batch_size, longest in [(3, 7), (40, 60), (1, 2), (64, 33), (5, 300), (3, 7)]:
+        lengths = torch.randint(1, longest + 1, (batch_size,))
+        table, rows = torch.randn(50, 20), torch.randint(0, 50, (batch_size, longest))
+        expected = results_of(layer, "reference", table, lengths, rows=rows)
+        layer.backend = "fused"
+        outputs, state = layer(table, lengths, rows=rows)
+        with torch.inference_mode():  # in between, in the same memory if it were not kept
+            layer(torch.randn(batch_size, longest, 20))
+            alone = layer(table, lengths, rows=rows)
+        gradients = torch.autograd.grad(loss_of(outputs, state), layer.parameters())
+        assert_equal_but_for_rounding([outputs, *state, *gradients], expected)
+        assert_equal_but_for_rounding([alone[0], *alone[1]], expected[:3])
+
+
+def test_two_graphs_at_once_and_one_used_twice_keep_their_numbers():
+    torch.manual_seed(0)
+    layer = LSTMLayer(4, 3)
+    x, y = torch.randn(2, 5, 4), torch.randn(3, 6, 4)
+    alone = torch.autograd.grad(loss_of(*layer(x)), layer.parameters())
+    first, second = loss_of(*layer(x)), loss_of(*layer(y))
+    torch.autograd.grad(second, layer.parameters())
+    for _ in range(2):
+        again = torch.autograd.grad(first, layer.parameters(), retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(alone, again, strict=True))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="tells memory on Linux only")
+def test_memory_is_used_again_though_the_losses_are_kept():
+    def megabytes():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    layer, x = LSTMLayer(16, 64), torch.randn(32, 100, 16)
+    losses = []
+    for step in range(23):
+        losses.append(layer(x)[0].sum())
+        losses[-1].backward()
+        if step == 2:
+            before = megabytes()
+    # A step needs 7 MB, 20 steps 140: four gates and two states of 64 units, 3,200 steps.
+    assert megabytes() - before < 35
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nan_is_not_hidden_and_great_numbers_saturate_the_gates(value, dtype):
+    torch.manual_seed(0)
+    layer, x = LSTMLayer(4, 3).to(dtype), torch.randn(2, 5, 4, dtype=dtype)
+    x[0, 2, 1] = value
+    with torch.no_grad():
+        layer.cells[0].candidate.weight[0, -4:] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    found, (_, c) = layer(x)
+    layer.backend = "reference"
+    expected, (_, c_expected) = layer(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(c, c_expected, rtol=0, atol=1e-5, equal_nan=True)
+    assert found.isnan().any() == (value is torch.nan)
+
+
+def test_second_derivatives_are_those_of_nn_lstm_or_refused():
+    torch.manual_seed(0)
+    trusted = nn.LSTM(3, 4, batch_first=True).double()
+
+    def penalised(layer):
+        x = torch.linspace(-1, 1, 30, dtype=torch.float64).view(2, 5, 3).requires_grad_()
+        outputs = layer(x)[0].sum()
+        (gradient,) = torch.autograd.grad(outputs, x, create_graph=True)
+        (outputs + gradient.square().sum()).backward()
+        return x.grad
+
+    found = penalised(LSTMLayer.from_torch(trusted, backend="reference"))
+    torch.testing.assert_close(found, penalised(trusted))
+    with pytest.raises(NotImplementedError, match=r'second derivatives.*backend="reference"'):
+        penalised(LSTMLayer.from_torch(trusted))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(use_reentrant):
+    torch.manual_seed(0)
+    layers = nn.ModuleList([LSTMLayer(6, 6) for _ in range(3)])
+    x = torch.randn(8, 40, 6, requires_grad=True)
+
+    def gradients(checkpointed):
+        layers.zero_grad()
+        outputs = x
+        for layer in layers:
+            forward = lambda inputs, layer=layer: layer(inputs)[0]  # noqa: E731
+            outputs = (
+                checkpoint(forward, outputs, use_reentrant=use_reentrant)
+                if checkpointed
+                else forward(outputs)
+            )
+        outputs.sum().backward()
+        return [parameter.grad.clone() for parameter in layers.parameters()]
+
+    expected = gradients(False)
+    for _ in range(3):  # memory is handed on from one to the next
+        assert_equal_but_for_rounding(gradients(True), expected)
+
+
+def test_hooks_on_cells_and_gates_run_and_replaced_weights_learn():
+    torch.manual_seed(0)
+    layer, x, calls = LSTMLayer(3, 4), torch.randn(2, 5, 3), []
+    handle = layer.cells[0].register_forward_hook(lambda *_: calls.append("cell"))
+    layer(x)
+    assert len(calls) == 5
+    handle.remove()
+    layer(x)
+    assert len(calls) == 5
+    gate = layer.cells[0].forget_gate
+    prune.random_unstructured(gate, "weight", 0.5)
+    for _ in range(2):
+        layer(x)[0].sum().backward()
+    assert (gate.weight_orig.grad[gate.weight_mask == 0] == 0).all()
+    assert (gate.weight_orig.grad[gate.weight_mask == 1] != 0).all()
+
+
+@pytest.mark.parametrize("onednn", [False, ONEDNN])
+@pytest.mark.parametrize("n", [1, products.ROW_MULTIPLE, 2 * products.BLOCK_ROWS + 5])
+def test_products_are_the_same_through_onednn(n, onednn, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(products, "_has_avx512", lambda tensor: onednn)
+    x, d_output, weight, bias = (torch.randn(*shape) for shape in [(n, 6), (n, 8), (8, 6), (8,)])
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x, weight), x @ weight.t(), rtol=0, atol=1e-5)
+        expected = x @ weight.t() + bias
+        torch.testing.assert_close(linear(x, weight, bias), expected, rtol=0, atol=1e-5)
+        expected = (d_output.double().t() @ x.double()).float()
+        found = weight_gradient(d_output, x)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("onednn", [False, ONEDNN])
+def test_a_backward_pass_under_autocast_loses_no_precision(onednn, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(products, "_has_avx512", lambda tensor: onednn)
+    layer, x = LSTMLayer(3, 4), torch.randn(2, 5, 3)
+    expected = torch.autograd.grad(layer(x)[0].sum(), layer.parameters())
+    outputs = layer(x)[0].sum()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs.backward()
+    found = [parameter.grad for parameter in layer.parameters()]
+    assert_equal_but_for_rounding(found, expected)
+
+
+# ---- Dropout ----
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_keeps_each_number_with_the_same_chance(p, dtype):
+    torch.manual_seed(0)
+    n = 400_000
+    kept = fast_dropout(torch.ones(n // 8, 8, dtype=dtype), p, training=True)
+    assert kept.dtype == dtype
+    factors = torch.tensor([0, 1 / (1 - p)]).to(dtype)
+    rtol = 1e-4 + torch.finfo(dtype).eps
+    torch.testing.assert_close(kept.unique(), factors, rtol=rtol, atol=0)
+    is_kept = (kept > 0).double()
+    deviation = np.sqrt(p * (1 - p) / n)
+    assert abs(is_kept.mean() - (1 - p)) < 5 * deviation
+    # Columns are drawn from different bits of the same numbers.
+    assert (is_kept.mean(0) - (1 - p)).abs().max() < 5 * np.sqrt(8) * deviation
+    assert (is_kept.T.corrcoef() - torch.eye(8)).abs().max() < 5 * np.sqrt(8 / n)
+
+
+def test_dropout_is_otherwise_as_pytorch_has_it():
+    x = torch.randn(3, 5, 7, requires_grad=True)
+    for p, training in ((0.0, True), (1.0, True), (0.5, False)):
+        expected = nn.functional.dropout(x, p, training)
+        assert torch.equal(fast_dropout(x, p, training), expected)
+    torch.manual_seed(0)
+    dropped = fast_dropout(x, 0.5, training=True)
+    dropped.sum().backward()
+    assert torch.equal(dropped, x * x.grad)
+    torch.manual_seed(0)
+    assert torch.equal(fast_dropout(x, 0.5, training=True), dropped)
+    assert not torch.equal(fast_dropout(x, 0.5, training=True), dropped)
+    assert fast_dropout(torch.empty(0, 4), 0.5, training=True).shape == (0, 4)

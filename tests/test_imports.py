@@ -1,0 +1,125 @@
+"""Which module may know which, and what is loaded when something small is asked for."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lstm_sentiment
+from lstm_sentiment.classifier import SentimentClassifier
+
+FOLDER = Path(lstm_sentiment.__file__).parent
+NAME_OF = {
+    path: ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in FOLDER.rglob("*.py")
+}
+MODULES = set(NAME_OF.values())
+HEAVY = {"pandas", "sklearn", "scipy", "numba", "gensim", "nltk", "matplotlib", "optuna"}
+
+
+def imports_of(path: Path, at_module_level: bool) -> set[str]:
+    """The package's own modules that a file imports: all, or those it needs to be imported."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found.update(MODULES & set(names))
+        for child in ast.iter_child_nodes(node):
+            later = isinstance(child, ast.FunctionDef | ast.Lambda)
+            for_checkers = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            if not (at_module_level and (later or for_checkers)):
+                visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found - {"lstm_sentiment"}
+
+
+def rank(module: str) -> str:
+    """The folder a module lies in; at the top, "core", but for the commands and the plots."""
+    parts = module.split(".")
+    if len(parts) > 1 and (FOLDER / parts[1]).is_dir():
+        return parts[1]
+    return {"__main__": "commands", "plots": "report"}.get(parts[-1], "core")
+
+
+@pytest.mark.parametrize("path", NAME_OF, ids=NAME_OF.values())
+def test_arrows_point_down(path):
+    ranks = {rank(module) for module in imports_of(path, at_module_level=False)}
+    allowed = {
+        "fast": {"fast"},
+        "files": {"core", "files"},
+        "core": {"core", "fast", "files"},
+        "report": {"core", "fast", "files", "report"},
+    }
+    assert ranks <= allowed.get(rank(NAME_OF[path]), ranks)
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    needs = {name: imports_of(path, at_module_level=True) for path, name in NAME_OF.items()}
+    assert needs["lstm_sentiment.classifier"], "imports are found at all"
+    while free := {name for name, others in needs.items() if not others}:
+        needs = {name: others - free for name, others in needs.items() if name not in free}
+    assert not needs
+
+
+def loaded_after(script: str, *arguments: object) -> set[str]:
+    """Top-level names of what a fresh interpreter has loaded after a script."""
+    script += "\nimport sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(FOLDER.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_layer_costs_no_more_than_pytorch_and_in_training_the_compiler():
+    script = "from lstm_sentiment import LSTMLayer; layer = LSTMLayer(2, 3)"
+    loaded = loaded_after(script)
+    assert "torch" in loaded
+    assert not HEAVY & loaded
+    loaded = loaded_after(f"{script}; import torch; layer(torch.zeros(1, 1, 2))")
+    assert HEAVY & loaded <= {"numba", "scipy"}
+
+
+def test_the_commands_start_without_pytorch():
+    loaded = loaded_after("import lstm_sentiment.__main__")
+    assert not (HEAVY | {"torch"}) & loaded
+
+
+def test_judging_a_text_waits_for_nothing_to_be_compiled(tmp_path):
+    texts, labels = ["a good film", "a bad film"] * 8, [1, 0] * 8
+    SentimentClassifier(vectors=None, hidden_size=4, epochs=1).fit(texts, labels).save(tmp_path)
+    loaded = loaded_after(
+        "import sys; from lstm_sentiment import SentimentClassifier\n"
+        "assert len(SentimentClassifier.load(sys.argv[1]).predict(['good film'])) == 1",
+        tmp_path,
+    )
+    assert "sklearn" in loaded
+    assert not {"numba", "gensim", "nltk", "matplotlib", "optuna"} & loaded
+
+
+def test_the_public_names_are_few_and_can_be_had():
+    names = lstm_sentiment.__all__
+    assert 20 <= len(names) <= 30
+    assert len(set(names)) == len(names)
+    assert set(names) <= set(dir(lstm_sentiment))
+    for name in names:
+        value = getattr(lstm_sentiment, name)
+        module = getattr(value, "__module__", None)
+        assert module is None or getattr(importlib.import_module(module), name) is value
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        _ = lstm_sentiment.absent

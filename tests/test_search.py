@@ -1,0 +1,232 @@
+"""The search: every trial is kept, it goes on where it stopped, and nothing foreign is mixed in."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from lstm_sentiment.classifier import SentimentClassifier
+from lstm_sentiment.studies import results, reviews, search
+from lstm_sentiment.studies.presets import BASE
+from lstm_sentiment.studies.results import best_of_search, read_search
+from lstm_sentiment.studies.reviews import StudyData
+from lstm_sentiment.studies.search import START, run_search, suggest
+from lstm_sentiment.text import DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Selection of the SingletonThreadPool")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """Forty made-up reviews, and tables in a new folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    lists = [["good", "film", f"w{n}"] if n % 2 else ["bad", "film", f"w{n}"] for n in range(40)]
+    labels = np.arange(40) % 2
+    sets = ("train", "validation", "held_out")
+    made_up = StudyData(dict.fromkeys(sets, lists), dict.fromkeys(sets, labels), lists, lists[:7])
+    monkeypatch.setattr(reviews, "drawn_data", lambda: made_up)
+    return made_up
+
+
+@pytest.fixture
+def database():
+    """Gives the URL of a database of that name in memory, where writing takes no time."""
+    kept = []
+
+    def url(name: str) -> str:
+        address = f"file:{name}-{id(kept)}?mode=memory&cache=shared"
+        kept.append(sqlite3.connect(address, uri=True))  # as long as this is open
+        return f"sqlite:///{address}&uri=true"
+
+    yield url
+    for connection in kept:
+        connection.close()
+
+
+@pytest.fixture
+def search_on(database):
+    """`run_search` in a database of this test."""
+    return partial(run_search, storage=database("its_own"))
+
+
+@pytest.fixture
+def accuracies(monkeypatch):
+    """Replaces training: trials have these accuracies after both of two epochs, then 0.5."""
+    values = []
+
+    def fitted(parameters, data, on_epoch):
+        value = values.pop(0) if values else 0.5
+        if isinstance(value, BaseException):
+            raise value
+        rows = [
+            {"epoch": epoch, "validation_accuracy": value, "seconds": 1.0, "is_best": epoch == 1}
+            for epoch in (1, 2)
+        ]
+        for row in rows:
+            on_epoch(row)
+        return SimpleNamespace(history_=pd.DataFrame(rows))
+
+    monkeypatch.setattr(search, "fitted", fitted)
+    return values
+
+
+def settings_of(table: pd.DataFrame) -> pd.DataFrame:
+    return table.filter(like="params_")
+
+
+def test_it_trains_and_the_best_trial_can_be_trained_again(monkeypatch):
+    def small(trial):
+        rate = trial.suggest_float("learning_rate", 1e-3, 0.1, log=True)
+        return {"vectors": None, "vector_size": 4, "hidden_size": 4, "learning_rate": rate} | {
+            "min_count": 1,
+            "epochs": 2,
+        }
+
+    monkeypatch.setattr(search, "suggest", small)
+    monkeypatch.setattr(search, "START", {"learning_rate": 0.05})
+    table = run_search(trials=3)
+    assert table["state"].isin(["COMPLETE", "PRUNED"]).all()
+    assert table["params_learning_rate"][0] == 0.05
+    assert table["value"].between(0, 1).all()
+    assert (table["user_attrs_seconds"] > 0).all()
+    assert {"user_attrs_torch", "user_attrs_processor"} <= set(table)
+    assert table["user_attrs_train_n"].tolist() == [40] * 3
+    best = best_of_search()
+    assert best["learning_rate"] in table["params_learning_rate"].tolist()
+    assert SentimentClassifier(**best).epochs == 2
+
+
+def test_it_begins_with_the_base():
+    assert suggest(optuna.trial.FixedTrial(START)) == {
+        **BASE,
+        **{"num_layers": 1, "bidirectional": False, "spatial_dropout": 0.0},
+        **{"recurrent_dropout": 0.0, "freeze_embedding": False},
+        **{"label_smoothing": 0.0, "averaging_decay": 0.0},
+    }
+
+
+def test_it_keeps_every_trial_and_goes_on(accuracies, search_on):
+    first = search_on(trials=3)
+    second = search_on(trials=5)
+    assert second["number"].tolist() == [0, 1, 2, 3, 4]
+    assert second["params_learning_rate"].is_unique
+    assert first["params_learning_rate"][0] == START["learning_rate"]
+    assert len(read_search()) == 5
+    assert set(json.loads(second["user_attrs_configuration"][4])) >= set(BASE)
+    assert len(search_on(trials=5)) == 5
+    (results.RESULTS / "search.csv").unlink()
+    assert len(search_on(trials=0)) == 5, "no more trials, but their table"
+    assert len(read_search()) == 5
+
+
+def test_a_trial_below_the_median_is_stopped(accuracies, search_on):
+    accuracies += [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
+    table = search_on(trials=6)
+    assert table["state"].tolist() == [*["COMPLETE"] * 5, "PRUNED"]
+    assert table["value"].tolist() == [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
+    assert table["user_attrs_seconds"].tolist() == [*[2.0] * 5, 1.0]
+
+
+def test_a_trial_that_diverges_is_a_bad_trial_only(accuracies, search_on):
+    accuracies += [0.8, FloatingPointError("loss"), 0.7]
+    assert search_on(trials=3)["state"].tolist() == ["COMPLETE", "PRUNED", "COMPLETE"]
+
+
+def test_the_base_is_tried_again_where_its_trial_was_interrupted_or_killed(accuracies, database):
+    storage = database("killed")
+    killed = optuna.create_study(
+        storage=storage, study_name=search.STUDY_NAME, direction="maximize"
+    )
+    killed.enqueue_trial(START)
+    suggest(killed.ask())  # and is never told
+    accuracies += [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        run_search(trials=1, storage=storage)
+    table = run_search(trials=2, storage=storage)
+    assert table["state"].tolist() == ["RUNNING", "FAIL", "COMPLETE", "COMPLETE"]
+    rates = table["params_learning_rate"]
+    assert rates[:3].tolist() == [START["learning_rate"]] * 3
+    assert rates[3] != START["learning_rate"]
+
+
+@pytest.mark.parametrize("seed", [0, 4_294_968, 2**32 - 1])
+def test_searches_with_other_seeds_share_a_storage(accuracies, database, seed):
+    storage = database("shared")
+    run_search(1, trials=3, storage=storage)
+    table = run_search(seed, trials=6, storage=storage)
+    assert len(table) == 6
+    assert table["params_learning_rate"].nunique() == 6
+
+
+def test_the_seed_decides(accuracies, database):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        found.append(settings_of(run_search(seed, trials=3, storage=database(f"of_{number}"))))
+        (results.RESULTS / "search.csv").unlink()
+    assert found[0].head(2).equals(found[1].head(2))
+    assert not found[0].iloc[1].equals(found[2].iloc[1])
+
+
+def test_trials_of_other_data_are_not_gone_on_with(accuracies, search_on, data, monkeypatch):
+    search_on(trials=2)
+    other = StudyData(data.token_lists, data.labels, [], data.unlabelled * 2)
+    monkeypatch.setattr(reviews, "drawn_data", lambda: other)
+    with pytest.raises(DataError, match="are of other data"):
+        search_on(trials=3)
+
+
+@pytest.mark.parametrize("foreign", ["direction", "parameters", "older", "facts"])
+def test_another_study_of_the_same_name_is_refused_and_the_table_stays(
+    accuracies, database, search_on, data, foreign
+):
+    search_on(trials=1)
+    before = (results.RESULTS / "search.csv").read_bytes()
+    storage = database("foreign")
+    direction = "minimize" if foreign == "direction" else "maximize"
+    study = optuna.create_study(storage=storage, study_name=search.STUDY_NAME, direction=direction)
+    for _ in range(2):
+        trial = study.ask()
+        trial.suggest_float("depth" if foreign == "parameters" else "dropout", 0, 1)
+        configuration = {"model": {}} if foreign == "older" else {"dropout": 0.5}
+        if foreign != "facts":
+            facts = {**data.sizes, "configuration": json.dumps(configuration)}
+            for name, value in facts.items():
+                trial.set_user_attr(name, value)
+        study.tell(trial, 0.9)
+    with pytest.raises(DataError, match=r"foreign.* holds another study of the name"):
+        run_search(trials=3, storage=storage)
+    assert (results.RESULTS / "search.csv").read_bytes() == before
+
+
+def test_trials_that_the_storage_does_not_know_are_not_replaced(accuracies, database, search_on):
+    search_on(trials=1)
+    with pytest.raises(DataError, match=r"holds 1 trials, .*new\S* 0: it would lose"):
+        run_search(trials=0, storage=database("new"))
+    assert len(read_search()) == 1
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "nosuch://me:s3cr?et/1@host/db",
+        "postgresql://me:s3cr?et/1@127.0.0.1:1/db",
+        "mysql://127.0.0.1/db?user=me&password=s3cr?et/1",
+        "sqlite:////no/such/folder/s.db",
+        "no URL",
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_said_without_its_password(storage):
+    with pytest.raises(DataError, match=r"^--storage .* cannot be used") as raised:
+        run_search(trials=1, storage=storage)
+    assert "s3cr" not in str(raised.value)
+    assert raised.value.__suppress_context__
+    assert storage.split(":")[0] in str(raised.value)
