@@ -183,7 +183,7 @@ def train_word_vectors(
     return vectors
 
 
-def _train(token_lists: list[Sequence[str]], settings: dict) -> KeyedVectors:
+def _train(token_lists: Sequence[Sequence[str]], settings: dict) -> KeyedVectors:
     from gensim.models import Word2Vec
 
     from lstm_sentiment.files.vectors import as_keyed_vectors
