@@ -18,6 +18,7 @@ _MODULES = {
     "model": ("SentimentLSTM",),
     "training": ("TrainingConfig", "predict_proba", "score", "train"),
     "evaluation": ("compare", "evaluate"),
+    "predictor": ("TextPredictor",),
     "classifier": ("SentimentClassifier",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -149,24 +149,24 @@ def _settings(options: argparse.Namespace) -> dict:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score the saved model on a labelled file."""
-    from lstm_sentiment.classifier import SentimentClassifier
     from lstm_sentiment.data import load_reviews
     from lstm_sentiment.evaluation import evaluate
+    from lstm_sentiment.predictor import TextPredictor
 
     reviews, account = load_reviews(options.file)
     print(account)
-    probabilities = SentimentClassifier.load(options.model).predict_proba(reviews["review"])
+    probabilities = TextPredictor.load(options.model).predict_proba(reviews["review"])
     print(json.dumps(evaluate(reviews["sentiment"] == "positive", probabilities[:, 1]), indent=2))
 
 
 def predict(options: argparse.Namespace) -> None:
     """Sentiment and calibrated probability of texts, as CSV: those given, a file's, or standard
     input's, a review a line."""
-    from lstm_sentiment.classifier import SentimentClassifier
     from lstm_sentiment.files.lines import lines_of, texts_of
+    from lstm_sentiment.predictor import TextPredictor
     from lstm_sentiment.text import DataError
 
-    classifier = SentimentClassifier.load(options.model)
+    predictor = TextPredictor.load(options.model)
     texts = options.text
     if options.file:
         texts = [*texts, *texts_of(options.file)]
@@ -175,9 +175,9 @@ def predict(options: argparse.Namespace) -> None:
     if not texts:
         raise DataError(f"{options.file or 'standard input'} holds no review")
     if options.words:
-        _print_word_by_word(classifier, texts)
+        _print_word_by_word(predictor, texts)
         return
-    sentiments, probabilities = classifier.verdicts(texts)
+    sentiments, probabilities = predictor.verdicts(texts)
     # Before Python 3.13 a carriage return is not reason enough for quotes, and would end the row.
     returns = any("\r" in text for text in texts)
     writer = csv.writer(
@@ -190,7 +190,7 @@ def predict(options: argparse.Namespace) -> None:
         writer.writerow([text, sentiment, f"{probability:.4f}"])
 
 
-def _print_word_by_word(classifier, texts: Sequence[str]) -> None:
+def _print_word_by_word(predictor, texts: Sequence[str]) -> None:
     """One row per word of each text, with the text's number, from 1, in the column review.
 
     Raises:
@@ -200,7 +200,7 @@ def _print_word_by_word(classifier, texts: Sequence[str]) -> None:
 
     for number, text in enumerate(texts, start=1):
         try:
-            table = classifier.word_by_word(text)
+            table = predictor.word_by_word(text)
         except ValueError as error:
             raise DataError(f"review {number}: {error}") from error
         table.insert(0, "review", number)
@@ -209,16 +209,16 @@ def _print_word_by_word(classifier, texts: Sequence[str]) -> None:
 
 def submit(options: argparse.Namespace) -> None:
     """Write the predictions for a Kaggle file (column review) as ID,sentiment."""
-    from lstm_sentiment.classifier import SentimentClassifier
     from lstm_sentiment.files.submission import write_submission
     from lstm_sentiment.files.tables import read_review_column
+    from lstm_sentiment.predictor import TextPredictor
     from lstm_sentiment.text import DataError
 
     output = Path(options.output)
     if output.is_dir() or output.resolve() == Path(options.file).resolve():
         raise DataError(f"--output {output} is a folder or the file to read; name another file")
-    classifier = SentimentClassifier.load(options.model)
-    sentiments, _ = classifier.verdicts(read_review_column(options.file))
+    predictor = TextPredictor.load(options.model)
+    sentiments, _ = predictor.verdicts(read_review_column(options.file))
     write_submission(sentiments, output)
     print(f"{len(sentiments):,} predictions written to {output}")
 

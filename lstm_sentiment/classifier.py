@@ -1,14 +1,12 @@
-"""The whole pipeline as one scikit-learn estimator: a review's text goes in, a verdict comes out.
+"""The whole pipeline as one scikit-learn estimator: texts and labels go in, a classifier comes out.
 
 `SentimentClassifier` assembles what the other modules make: tokens, vocabulary, word vectors,
-network, training. Fitted, it judges texts at once or as they arrive, and is saved as one file that
-cannot carry code.
+network, training. What it does once it is fitted is in `predictor`; it is saved as one file.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,39 +15,31 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.files.keep import load_tensors, save_tensors
-from lstm_sentiment.model import SentimentLSTM, WordStream
+from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import MODEL_OPTIONS, TextPredictor, model_file
 from lstm_sentiment.text import (
     PADDING_INDEX,
     DataError,
     Vocabulary,
     choose_max_length,
-    encode_reviews,
-    tokenize,
     tokenize_all,
 )
-from lstm_sentiment.training import TrainingConfig, pick_device, predict_logits, train
+from lstm_sentiment.training import TrainingConfig, predict_logits, train
 
 if TYPE_CHECKING:
-    import pandas as pd
     from gensim.models import KeyedVectors
 
     Texts = Iterable[str | Sequence[str]]
 
-MODEL_FILE = "model.safetensors"
-MODEL_OPTIONS = (
-    *("hidden_size", "num_layers", "bidirectional", "pooling", "cell", "freeze_embedding"),
-    *("embedding_dropout", "spatial_dropout", "recurrent_dropout", "dropout"),
-)
 TRAINING_SETTINGS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "clip_norm", "label_smoothing"),
     *("embedding_rate_factor", "recurrent_rate_factor", "averaging_decay", "adversarial_norm"),
 )
 
 
-class SentimentClassifier(ClassifierMixin, BaseEstimator):
+class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
     """Sentiment of reviews given as text.
 
     Args:
@@ -75,7 +65,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (2,) the labels, sorted; the second is what a high probability means.
         vocabulary_, max_length_, model_: how a text is read, and the network.
-        history_: of the training, see `train`; None in a loaded classifier.
+        history_: of the training, see `train`; a loaded classifier has none.
         temperature_: what logits are divided by, so that probabilities are neither too sure nor too
             cautious, see `fit_temperature`. It changes no verdict.
 
@@ -150,8 +140,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
-    # ---- Learning ----
-
     def fit(
         self,
         texts: Texts,
@@ -208,9 +196,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         self.temperature_ = fit_temperature(chosen_on[1], logits)
         return self
 
-    def _of(self, names: Iterable[str]) -> dict:
-        return {name: getattr(self, name) for name in names}
-
     def _targets(self, labels: Sequence, n: int, known: bool = True) -> np.ndarray:
         """Labels as (n,) float32, 1 for the second of `classes_`."""
         labels = column_or_1d(labels, warn=True)
@@ -262,81 +247,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
             vectors = load_word_vectors(vectors, vocabulary.words, texts, self.vector_size)
         return vocabulary, build_embedding_matrix(vocabulary, vectors)[0], {}
 
-    # ---- Judging ----
-
-    def predict(self, texts: Texts) -> np.ndarray:
-        """(n,) the label of each text."""
-        return self.verdicts(texts)[0]
-
-    def verdicts(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) the label of each text, and (n,) the probability of the second class."""
-        positive = self.predict_proba(texts)[:, 1]
-        return self.classes_[(positive >= 0.5).astype(int)], positive
-
-    def predict_proba(self, texts: Texts) -> np.ndarray:
-        """(n, 2) calibrated probabilities of the two `classes_`.
-
-        A text without a known word gets them too, what the network makes of unknown words, with a
-        warning: they say nothing about the text.
-
-        Raises:
-            DataError: a text is not a string.
-        """
-        check_is_fitted(self)
-        token_lists = tokenize_all(texts)
-        if not token_lists:
-            return np.empty((0, 2), dtype=np.float32)
-        unknown = [not any(word in self.vocabulary_ for word in words) for words in token_lists]
-        if any(unknown):
-            warnings.warn(
-                f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
-                f"{unknown.index(True) + 1}) hold no word the model knows; their probabilities "
-                "mean nothing",
-                stacklevel=2,
-            )
-        positive = self._probability(predict_logits(self.model_, self._read(token_lists)))
-        return np.stack([1 - positive, positive], axis=1)
-
-    def stream(self) -> ReviewStream:
-        """A reader for one review that arrives piece by piece; ValueError if it reads both ways."""
-        return ReviewStream(self)
-
-    def word_by_word(self, text: str) -> pd.DataFrame:
-        """What the network makes of a text after each of its words, none of them cut.
-
-        Returns:
-            One row per word: word, probability (of the second class, so far) and, of an LSTM, the
-            mean opening of its forget_gate, input_gate and output_gate, between 0 and 1.
-
-        Raises:
-            DataError: the text has no word.
-            ValueError: the network reads backward as well.
-        """
-        import pandas as pd
-
-        words, stream = tokenize(text), self.stream()
-        if not words:
-            raise DataError(f"the text has no word: {text!r:.80}")
-        rows = []
-        for word in words:
-            row = {"word": word, "probability": stream.read_word(word)}
-            gates = stream.words.gates().items()
-            rows.append(row | {name: float(openings.mean()) for name, openings in gates})
-        return pd.DataFrame(rows)
-
-    def _read(
-        self, token_lists: Iterable[Sequence[str]], labels: np.ndarray | None = None
-    ) -> ReviewDataset:
-        """As the network reads them."""
-        token_ids = encode_reviews(token_lists, self.vocabulary_, self.max_length_, self.keep)
-        return ReviewDataset(token_ids, labels)
-
-    def _probability(self, logits: np.ndarray) -> np.ndarray:
-        scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature_
-        return scaled.sigmoid().numpy()
-
-    # ---- Keeping ----
-
     def save(self, path: str | Path = "artifacts") -> None:
         """Write one safetensors file: `path`, or `model.safetensors` in the folder `path`.
 
@@ -344,9 +254,8 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
             OSError: it cannot be written.
         """
         check_is_fitted(self)
-        given = self.get_params().items()
-        plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in given}
-        settings = {name: value for name, value in plain.items() if _is_plain(value)}
+        given = self._of(self.get_params())
+        settings = {name: value for name, value in given.items() if _is_plain(value)}
         settings |= {"start": None, "max_length": self.max_length_}
         tensors = self.model_.state_dict() | {"counts": torch.from_numpy(self.vocabulary_.counts)}
         description = {
@@ -355,55 +264,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "temperature": self.temperature_,
         }
-        save_tensors(_model_file(path), tensors, description)
-
-    @classmethod
-    def load(cls, path: str | Path = "artifacts") -> SentimentClassifier:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file is missing, damaged or no classifier.
-        """
-        path = _model_file(path)
-        if not path.exists():
-            raise DataError(
-                f"{path}: not found. Train a model first: run the report, or "
-                "python -m lstm_sentiment train"
-            )
-        tensors, description = load_tensors(path)
-        try:
-            classifier = cls(**description["settings"])
-            classifier.vocabulary_ = Vocabulary(description["words"], tensors.pop("counts").numpy())
-            classifier.classes_ = np.array(description["classes"])
-            classifier.temperature_ = float(description["temperature"])
-            classifier.max_length_ = int(description["settings"]["max_length"])
-            classifier._check_sizes(tensors)
-            model = SentimentLSTM(tensors["embedding.weight"], **classifier._of(MODEL_OPTIONS))
-            model.load_state_dict(tensors)
-            if len(classifier.vocabulary_) != len(model.embedding.weight):
-                raise ValueError("the vocabulary is not that of the word vectors")
-            if not all(weights.isfinite().all() for weights in tensors.values()):
-                raise ValueError("weights are NaN or infinite")
-            lowest = min(classifier.temperature_, classifier.max_length_)
-            if not 0 < lowest < np.inf or classifier.classes_.shape != (2,):
-                raise ValueError("temperature, max_length or classes are impossible")
-        except (LookupError, TypeError, RuntimeError, ValueError, OverflowError) as error:
-            raise DataError(f"{path} is no classifier ({error}); train it again") from error
-        classifier.model_ = model.to(pick_device()).eval()
-        classifier.history_ = None
-        return classifier
-
-    def _check_sizes(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """ValueError where sizes are not the weights', before a huge network is built for them."""
-        directions = 2 if self.bidirectional else 1
-        states = directions * (1 if self.pooling == "last" else 2)
-        cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
-        found = (len(cells), tensors["output.weight"].shape[1])
-        held = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("lstm."))
-        vector_size = tensors["embedding.weight"].shape[1]
-        needed = self.hidden_size * max(vector_size, len(cells) * self.hidden_size)
-        if found != (directions * self.num_layers, states * self.hidden_size) or held < needed:
-            raise ValueError("num_layers or hidden_size is not that of the weights")
+        save_tensors(model_file(path), tensors, description)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -413,45 +274,6 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _model_file(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".safetensors" else path / MODEL_FILE
-
-
 def _is_plain(value: object) -> bool:
     """Whether JSON can hold a setting; word vectors given as an object are not kept."""
     return value is None or isinstance(value, str | int | float)
-
-
-class ReviewStream:
-    """Reads a review as it arrives, in constant memory; see `SentimentClassifier.stream`.
-
-    It reads every word, where `predict` cuts a review that is longer than `max_length_`.
-
-    Example:
-        >>> stream = SentimentClassifier.load("artifacts").stream()
-        >>> for piece in ("I expected", "to be bored", "and was not"):
-        ...     probability = stream.read(piece)
-    """
-
-    def __init__(self, classifier: SentimentClassifier) -> None:
-        self.classifier = classifier
-        self.words = WordStream(classifier.model_)
-        self.probability = 0.5
-
-    @property
-    def state_bytes(self) -> int:
-        """Memory that everything read so far takes."""
-        return self.words.state_bytes
-
-    def read(self, text: str) -> float:
-        """Probability of the second class after some more whole words; 0.5 before the first."""
-        for word in tokenize(text):
-            self.read_word(word)
-        return self.probability
-
-    def read_word(self, word: str) -> float:
-        """The same after one more token."""
-        logit = self.words.read(self.classifier.vocabulary_[word])
-        self.probability = float(self.classifier._probability(np.array([logit]))[0])
-        return self.probability

@@ -349,10 +349,10 @@ class LSTMLayer(RecurrentLayer):
         It is in training or evaluation mode as `lstm` is, and batch-first whatever `lstm` is.
 
         Raises:
-            ValueError: `lstm` projects its hidden states (`proj_size`).
+            ValueError: `lstm` is another network, or projects its hidden states (`proj_size`).
         """
-        if lstm.proj_size:
-            raise ValueError(f"proj_size is {lstm.proj_size}; a projected LSTM has no equal here")
+        if lstm.mode != "LSTM" or lstm.proj_size:
+            raise ValueError(f"{lstm} is no nn.LSTM, or projects its states; it has no equal here")
         sizes = (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.bidirectional)
         layer = cls(*sizes, lstm.dropout, backend=backend).to(next(lstm.parameters()))
         with torch.no_grad():

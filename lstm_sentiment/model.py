@@ -164,7 +164,13 @@ class WordStream:
 
     @torch.inference_mode()
     def read(self, index: int) -> float:
-        """The logit of "positive" after one more word of this index."""
+        """The logit of "positive" after one more word of this index.
+
+        Raises:
+            IndexError: the index is no word's.
+        """
+        if not 1 <= index < self.model.embedding.num_embeddings:  # -1 would be the last word
+            raise IndexError(f"index {index} is not of the vocabulary")
         x = self.model.embedding.weight[index][None]  # (1, D)
         for layer, cell in enumerate(self.model.lstm.cells):
             self._last_step = (self._states[layer][0], x)

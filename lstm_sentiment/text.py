@@ -245,6 +245,8 @@ def truncate(
     from the end, where reviewers sum up (Sun et al. 2019, who keep 128 + 382 of 510 tokens);
     "head" and "tail" keep one end only.
     """
+    if keep not in HEAD_SHARES:
+        raise ValueError(f"keep is {keep!r}; it must be one of {sorted(HEAD_SHARES)}")
     if len(token_ids) <= max_length:
         return token_ids
     head = int(HEAD_SHARES[keep] * max_length)

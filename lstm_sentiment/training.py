@@ -181,7 +181,8 @@ def sentiment_loss(
     """Mean binary cross-entropy of a batch; its sum over the batch and how many are right."""
     logits = model(batch.token_ids, batch.lengths)  # (B,)
     labels = batch.labels
-    assert labels is not None
+    if labels is None:
+        raise DataError("the reviews to learn from have no labels")
     smoothed = labels * (1 - config.label_smoothing) + config.label_smoothing / 2  # (B,)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, smoothed)
     right = int(((logits > 0) == (labels > 0.5)).sum())

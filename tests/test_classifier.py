@@ -22,6 +22,7 @@ from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.submission import write_submission
 from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.predictor import TextPredictor
 from lstm_sentiment.text import DataError, Vocabulary
 
 GOOD, BAD = ["good", "fine", "warm", "great"], ["bad", "dull", "poor", "awful"]
@@ -291,7 +292,7 @@ def test_what_reads_backward_cannot_stream():
     ],
 )
 def test_a_loaded_classifier_judges_bit_by_bit_alike(tmp_path, options):
-    classifier = tiny(epochs=1, **options).fit(TEXTS, LABELS)
+    classifier = tiny(epochs=1, **options).fit(TEXTS, LABELS, checkpoint=tmp_path / "checkpoint")
     classifier.save(tmp_path / "model")
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.safetensors"]
     loaded = SentimentClassifier.load(tmp_path / "model")
@@ -300,7 +301,7 @@ def test_a_loaded_classifier_judges_bit_by_bit_alike(tmp_path, options):
     kept = {"max_length": classifier.max_length_}
     assert loaded.get_params() == classifier.get_params() | kept
     loaded.save(tmp_path / "again.safetensors")
-    again = SentimentClassifier.load(tmp_path / "again.safetensors")
+    again = TextPredictor.load(tmp_path / "again.safetensors")
     assert np.array_equal(again.predict_proba(QUESTIONS), classifier.predict_proba(QUESTIONS))
 
 

@@ -328,11 +328,13 @@ def test_what_pytorch_refuses_never_reaches_the_steps(backend, arguments):
 
 
 def test_what_a_layer_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"RNN\(3, 4\) is no nn\.LSTM"):
+        LSTMLayer.from_torch(nn.RNN(3, 4))
     with pytest.raises(ValueError, match="backend is 'fast'; it must be one of"):
         LSTMLayer(4, 3, backend="fast")
     with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.2"):
         LSTMLayer(4, 3, recurrent_dropout=0.2).to_torch()
-    with pytest.raises(ValueError, match="proj_size is 2"):
+    with pytest.raises(ValueError, match="proj_size=2"):
         LSTMLayer.from_torch(nn.LSTM(4, 3, proj_size=2))
 
 

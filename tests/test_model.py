@@ -243,3 +243,10 @@ def test_gates_are_those_of_the_last_layer_at_the_last_word(matrix):
 def test_a_network_that_reads_backward_cannot_stream(matrix):
     with pytest.raises(ValueError, match="bidirectional"):
         WordStream(SentimentLSTM(matrix, 3, bidirectional=True))
+
+
+@pytest.mark.parametrize("index", [-1, 0, 6])
+def test_a_stream_reads_words_of_the_vocabulary_only(index):
+    stream = WordStream(SentimentLSTM(np.zeros((6, 3)), 2))
+    with pytest.raises(IndexError, match=f"index {index} is not of the vocabulary"):
+        stream.read(index)

@@ -257,3 +257,8 @@ def test_positive_is_one_and_negative_zero():
 def test_an_unknown_sentiment_is_refused(label):
     with pytest.raises(DataError, match="'positive' or 'negative', got"):
         encode_labels(["positive", label])
+
+
+def test_an_unknown_part_to_keep_is_refused_though_nothing_is_cut():
+    with pytest.raises(ValueError, match="keep is 'ends'; it must be one of"):
+        truncate([2, 3], 5, "ends")

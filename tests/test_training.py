@@ -313,3 +313,9 @@ def test_bfloat16_weights_can_be_trained_and_asked(datasets):
     logits = predict_logits(model, datasets[1])
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
+
+
+def test_reviews_without_labels_are_no_training_set(datasets):
+    without = ReviewDataset([[2, 3], [4]])
+    with pytest.raises(DataError, match="to learn from have no labels"):
+        train(fresh_model(), without, datasets[1], FAST)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -68,7 +68,7 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
     return reviews
 
 
-def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     for file in path.rglob("*.txt"):
         yield file.as_posix(), partial(file.open, "rb")
 
@@ -76,7 +76,7 @@ def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
 class _BoundedReader:
     """What `tarfile` reads: so much of a stream, and so much of that for each file in it."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
+    def __init__(self, stream: Any, path: Path) -> None:
         self.stream, self.path, self.tell = stream, path, stream.tell
         self.next_file()
 
@@ -99,14 +99,14 @@ class _BoundedReader:
             raise DataError(f"{self.path} unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes")
 
 
-def _archive_files(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+def _archive_files(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as unpacked:
-        stream = _BoundedReader(unpacked, path)
+        stream: Any = _BoundedReader(unpacked, path)
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             while member := archive.next():
-                archive.members.clear()  # it would remember every file
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every file
                 if member.isfile():
                     yield member.name, partial(archive.extractfile, member)
                 stream.next_file()

@@ -34,7 +34,7 @@ def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
     bar = tqdm(texts, desc="comparing reviews", unit=" reviews", delay=1)
     for position, text in enumerate(bar):
         copies[normalised_text(text) or text].append(position)
-    groups = defaultdict(list)
+    groups: defaultdict[int, list[int]] = defaultdict(list)
     for label, positions in zip(_similarity_labels(list(copies)), copies.values(), strict=True):
         groups[label] += positions
     return [sorted(group) for group in groups.values()]

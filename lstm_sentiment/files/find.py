@@ -36,19 +36,19 @@ def present(names: Iterable[str]) -> list[Path]:
     return [path for path in candidates if path.exists()]
 
 
-def checked_path(path: str | Path) -> Path:
-    """`path` with "~" resolved; what is there, if anything, is a file or a folder.
+def checked_path(given: str | Path) -> Path:
+    """The path `given` with "~" resolved; what is there, if anything, is a file or a folder.
 
     Raises:
         DataError: it is something else (reading a pipe could wait for ever), or cannot be a path.
     """
     try:
-        path = Path(path).expanduser()
+        path = Path(given).expanduser()
         mode = path.stat().st_mode
     except FileNotFoundError:  # whoever wants to read there says so
         return path
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL character
-        raise DataError(f"{str(path)[:80]!r} cannot be read: {str(error)[:80]}") from error
+        raise DataError(f"{str(given)[:80]!r} cannot be read: {str(error)[:80]}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(f"{path} is neither a file nor a folder; copy what it holds to a file")
     return path

@@ -133,7 +133,8 @@ def _digest(tensors: Mapping[str, Tensor], settings: str) -> str:
     digest = hashlib.sha256(settings.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        content: Any = tensor.reshape(-1).view(torch.uint8).numpy()  # a buffer
+        digest.update(content)
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from lstm_sentiment.files.find import PACKED_SUFFIXES, checked_path
 from lstm_sentiment.text import DataError
@@ -137,7 +137,7 @@ def read_review_column(path: str | Path) -> list[str]:
 # ---- From bytes to lines ----
 
 
-def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
+def _unpacked(file: BinaryIO, path: Path) -> Any:
     """What a plain, gzip or zip file holds, told apart by content rather than by name."""
     magic = file.read(2)
     file.seek(0)
@@ -162,7 +162,7 @@ def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
 class _Lines:
     """The lines of a stream in UTF-8, UTF-16 or Windows-1252, and what was mended how often."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
+    def __init__(self, stream: Any, path: Path) -> None:
         self.stream, self.path = stream, path
         self.number = self.characters = self.row_characters = 0
         self.mended: Counter[str] = Counter()

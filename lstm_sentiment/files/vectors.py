@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gensim.models import KeyedVectors
@@ -33,19 +33,20 @@ class _ProgressFile(io.FileIO):
         super().__init__(path)
         self.bar = bar
 
-    def readinto(self, buffer: bytearray) -> int:
-        size = super().readinto(buffer)
+    def readinto(self, buffer: Any) -> int:
+        size = super().readinto(buffer) or 0
         self.bar.update(size)
         return size
 
 
 @contextlib.contextmanager
-def _open_vector_file(path: Path) -> Iterator[io.BufferedReader]:
+def _open_vector_file(path: Path) -> Iterator[Any]:
     """The bytes of a vector file, unpacked when it is gzip, under a progress bar."""
     total = path.stat().st_size
     with (
         tqdm(total=total, desc=f"reading {path.name}", unit="B", unit_scale=True, delay=1) as bar,
-        io.BufferedReader(_ProgressFile(path, bar), READ_BYTES) as file,
+        _ProgressFile(path, bar) as raw,
+        io.BufferedReader(raw, READ_BYTES) as file,  # type: ignore[type-var]
     ):
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         # The second buffer makes reading line by line fast, which GzipFile is not.
@@ -55,7 +56,7 @@ def _open_vector_file(path: Path) -> Iterator[io.BufferedReader]:
 class _VectorHeader(NamedTuple):
     """What the beginning of a vector file says of the rest."""
 
-    count: int | None  # GloVe files do not say how many rows follow
+    rows: int | None  # GloVe files do not say how many rows follow
     dimension: int
     binary: bool
 
@@ -138,9 +139,9 @@ def _text_rows(
             word, vector = _parse_text_row(path, row, line, header.dimension)
             if wanted is None or word in wanted:
                 yield row, word, vector
-    if header.count not in (None, row):
+    if header.rows not in (None, row):
         raise DataError(
-            f"{path}: the first line announces {header.count} rows, but there are {row}; "
+            f"{path}: the first line announces {header.rows} rows, but there are {row}; "
             "the file is damaged or cut off, fetch it again"
         )
 
@@ -165,20 +166,20 @@ def _binary_rows(
     """As `_text_rows`, from rows of a word, a blank and D little-endian float32 numbers."""
     size = 4 * header.dimension
     buffer, start = b"", 0
-    for row in range(1, header.count + 1):
+    for row in range(1, (header.rows or 0) + 1):
         blank = buffer.find(b" ", start)
         if blank < 0 or len(buffer) <= blank + size:
             buffer, start = buffer[start:] + file.read(READ_BYTES), 0
             blank = buffer.find(b" ")
             if blank < 0 or len(buffer) <= blank + size:
-                raise _row_error(path, row, f"is cut off; {header.count} rows were announced")
+                raise _row_error(path, row, f"is cut off; {header.rows} rows were announced")
         word = buffer[start:blank].lstrip(b"\n")  # some writers end each row with a newline
         start = blank + 1 + size
         if wanted is None or word in wanted:
             yield row, word, np.frombuffer(buffer, "<f4", header.dimension, blank + 1)
     if (buffer[start:] + file.read(READ_BYTES)).strip():
         raise DataError(
-            f"{path}: the first line announces {header.count} rows, but more follow; "
+            f"{path}: the first line announces {header.rows} rows, but more follow; "
             "the file is damaged, fetch it again"
         )
 

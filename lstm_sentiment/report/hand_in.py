@@ -51,7 +51,10 @@ OTHER_FILES = (
 )
 UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
 FOLDERS = ("", "fast", "files", "report", "studies")  # in reading order, as modules in them are
-MODULES = ("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation")
+MODULES = (
+    *("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation"),
+    *("predictor", "classifier"),
+)
 SETUP_TAG = "setup"  # of cells that find or install the package
 PYTHON_CELL_MAGICS = ("%%time", "%%timeit", "%%capture")  # the cell below them is Python
 MAGIC = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[\w.]+\?{1,2}\s*$)")

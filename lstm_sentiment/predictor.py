@@ -1,0 +1,229 @@
+"""A trained network with what stands before it: text goes in, a verdict comes out.
+
+`TextPredictor` judges texts at once or as they arrive, and is read from one file that cannot carry
+code. `SentimentClassifier`, which learns, is one as well; this part of it needs no scikit-learn, so
+that a saved model answers as soon as PyTorch is there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lstm_sentiment.data import ReviewDataset
+from lstm_sentiment.files.keep import load_tensors
+from lstm_sentiment.model import SentimentLSTM, WordStream
+from lstm_sentiment.text import DataError, Vocabulary, encode_reviews, tokenize, tokenize_all
+from lstm_sentiment.training import pick_device, predict_logits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Self
+
+    Texts = Iterable[str | Sequence[str]]
+
+MODEL_FILE = "model.safetensors"
+MODEL_OPTIONS = (
+    *("hidden_size", "num_layers", "bidirectional", "pooling", "cell", "freeze_embedding"),
+    *("embedding_dropout", "spatial_dropout", "recurrent_dropout", "dropout"),
+)
+
+
+class TextPredictor:
+    """Sentiment of reviews given as text, by a network that has learnt; made by `load`.
+
+    Attributes:
+        classes_: (2,) the labels, sorted; the second is what a high probability means.
+        vocabulary_, max_length_, keep, model_: how a text is read, and the network.
+        temperature_: what logits are divided by, so that probabilities are neither too sure nor too
+            cautious, see `fit_temperature`. It changes no verdict.
+
+    Example:
+        >>> predictor = TextPredictor.load("artifacts")
+        >>> predictor.predict(["A wonderful film.", "Don't bother."])
+        array(['positive', 'negative'], dtype='<U8')
+    """
+
+    classes_: np.ndarray
+    vocabulary_: Vocabulary
+    max_length_: int
+    keep: str
+    model_: SentimentLSTM
+    temperature_: float
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    pooling: str
+
+    def __init__(self, **settings: Any) -> None:
+        vars(self).update({name: settings[name] for name in (*MODEL_OPTIONS, "keep")})
+
+    def predict(self, texts: Texts) -> np.ndarray:
+        """(n,) the label of each text."""
+        return self.verdicts(texts)[0]
+
+    def verdicts(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) the label of each text, and (n,) the probability of the second class."""
+        positive = self.predict_proba(texts)[:, 1]
+        return self.classes_[(positive >= 0.5).astype(int)], positive
+
+    def predict_proba(self, texts: Texts) -> np.ndarray:
+        """(n, 2) calibrated probabilities of the two `classes_`.
+
+        A text without a known word gets them too, what the network makes of unknown words, with a
+        warning: they say nothing about the text.
+
+        Raises:
+            DataError: a text is not a string.
+        """
+        if not hasattr(self, "model_"):
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError("fit the classifier first, or load one")
+        token_lists = tokenize_all(texts)
+        if not token_lists:
+            return np.empty((0, 2), dtype=np.float32)
+        unknown = [not any(word in self.vocabulary_ for word in words) for words in token_lists]
+        if any(unknown):
+            warnings.warn(
+                f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
+                f"{unknown.index(True) + 1}) hold no word the model knows; their probabilities "
+                "mean nothing",
+                stacklevel=2,
+            )
+        positive = self._probability(predict_logits(self.model_, self._read(token_lists)))
+        return np.stack([1 - positive, positive], axis=1)
+
+    def stream(self) -> ReviewStream:
+        """A reader for one review that arrives piece by piece; ValueError if it reads both ways."""
+        return ReviewStream(self)
+
+    def word_by_word(self, text: str) -> pd.DataFrame:
+        """What the network makes of a text after each of its words, none of them cut.
+
+        Returns:
+            One row per word: word, probability (of the second class, so far) and, of an LSTM, the
+            mean opening of its forget_gate, input_gate and output_gate, between 0 and 1.
+
+        Raises:
+            DataError: the text has no word.
+            ValueError: the network reads backward as well.
+        """
+        import pandas as pd
+
+        words, stream = tokenize(text), self.stream()
+        if not words:
+            raise DataError(f"the text has no word: {text!r:.80}")
+        rows = []
+        for word in words:
+            row = {"word": word, "probability": stream.read_word(word)}
+            gates = stream.words.gates().items()
+            rows.append(row | {name: float(openings.mean()) for name, openings in gates})
+        return pd.DataFrame(rows)
+
+    def _read(
+        self, token_lists: Iterable[Sequence[str]], labels: np.ndarray | None = None
+    ) -> ReviewDataset:
+        """As the network reads them."""
+        token_ids = encode_reviews(token_lists, self.vocabulary_, self.max_length_, self.keep)
+        return ReviewDataset(token_ids, labels)
+
+    def _probability(self, logits: np.ndarray) -> np.ndarray:
+        scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature_
+        return scaled.sigmoid().numpy()
+
+    @classmethod
+    def load(cls, path: str | Path = "artifacts") -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged or no classifier.
+        """
+        path = model_file(path)
+        if not path.exists():
+            raise DataError(
+                f"{path}: not found. Train a model first: run the report, or "
+                "python -m lstm_sentiment train"
+            )
+        tensors, description = load_tensors(path)
+        try:
+            predictor = cls(**description["settings"])
+            predictor.vocabulary_ = Vocabulary(description["words"], tensors.pop("counts").numpy())
+            predictor.classes_ = np.array(description["classes"])
+            predictor.temperature_ = float(description["temperature"])
+            predictor.max_length_ = int(description["settings"]["max_length"])
+            predictor._check_sizes(tensors)
+            model = SentimentLSTM(tensors["embedding.weight"], **predictor._of(MODEL_OPTIONS))
+            model.load_state_dict(tensors)
+            if len(predictor.vocabulary_) != len(model.embedding.weight):
+                raise ValueError("the vocabulary is not that of the word vectors")
+            if not all(weights.isfinite().all() for weights in tensors.values()):
+                raise ValueError("weights are NaN or infinite")
+            lowest = min(predictor.temperature_, predictor.max_length_)
+            if not 0 < lowest < np.inf or predictor.classes_.shape != (2,):
+                raise ValueError("temperature, max_length or classes are impossible")
+        except (LookupError, TypeError, RuntimeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path} is no classifier ({error}); train it again") from error
+        predictor.model_ = model.to(pick_device()).eval()
+        return predictor
+
+    def _check_sizes(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """ValueError where sizes are not the weights', before a huge network is built for them."""
+        directions = 2 if self.bidirectional else 1
+        states = directions * (1 if self.pooling == "last" else 2)
+        cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
+        found = (len(cells), tensors["output.weight"].shape[1])
+        held = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("lstm."))
+        vector_size = tensors["embedding.weight"].shape[1]
+        needed = self.hidden_size * max(vector_size, len(cells) * self.hidden_size)
+        if found != (directions * self.num_layers, states * self.hidden_size) or held < needed:
+            raise ValueError("num_layers or hidden_size is not that of the weights")
+
+    def _of(self, names: Iterable[str]) -> dict:
+        """Settings by name; a search may set numbers of NumPy, which files cannot hold."""
+        values = {name: getattr(self, name) for name in names}
+        return {n: v.item() if isinstance(v, np.generic) else v for n, v in values.items()}
+
+
+def model_file(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path / MODEL_FILE
+
+
+class ReviewStream:
+    """Reads a review as it arrives, in constant memory; see `TextPredictor.stream`.
+
+    It reads every word, where `predict` cuts a review that is longer than `max_length_`.
+
+    Example:
+        >>> stream = TextPredictor.load("artifacts").stream()
+        >>> for piece in ("I expected", "to be bored", "and was not"):
+        ...     probability = stream.read(piece)
+    """
+
+    def __init__(self, predictor: TextPredictor) -> None:
+        self.predictor = predictor
+        self.words = WordStream(predictor.model_)
+        self.probability = 0.5
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that everything read so far takes."""
+        return self.words.state_bytes
+
+    def read(self, text: str) -> float:
+        """Probability of the second class after some more whole words; 0.5 before the first."""
+        for word in tokenize(text):
+            self.read_word(word)
+        return self.probability
+
+    def read_word(self, word: str) -> float:
+        """The same after one more token."""
+        logit = self.words.read(self.predictor.vocabulary_[word])
+        self.probability = float(self.predictor._probability(np.array([logit]))[0])
+        return self.probability
