@@ -314,11 +314,3 @@ def make_loader(
 
 def _as_collated(batch: Any) -> Any:
     return batch  # ReviewDataset.__getitems__ has padded it
-
-
-def batch_padding_share(loader: DataLoader) -> float:
-    """Share of padding among all positions of the batches of one pass over `loader`."""
-    sampler = loader.batch_sampler
-    assert isinstance(sampler, LengthBucketSampler)
-    positions = sum(len(rows) * int(sampler.lengths[rows].max()) for rows in sampler)
-    return 1 - int(sampler.lengths.sum()) / positions

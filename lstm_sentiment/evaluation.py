@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import binomtest
 
 from lstm_sentiment.files.keep import replacing
 
@@ -38,78 +37,6 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def points(difference: float) -> str:
-    """A difference of two shares, in percentage points: 0.012 is "+1.2 points"."""
-    return f"{_signed(difference)} points"
-
-
-def _signed(difference: float) -> str:
-    return f"{round(100 * difference, 1) + 0:+.1f}"  # + 0: no -0.0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one accuracy lies above another, and two standard errors of that, as shares."""
-
-    value: float
-    error: float
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether it exceeds its error, as chance alone would make it in one case of 20."""
-        return abs(self.value) > self.error
-
-    @property
-    def table_entry(self) -> str:
-        """Short: points, error, and a star where it is significant."""
-        return f"{_signed(self.value)} ± {100 * self.error:.1f}{'*' if self.is_significant else ''}"
-
-    def __sub__(self, other: Difference) -> Difference:
-        return Difference(self.value - other.value, float(np.hypot(self.error, other.error)))
-
-    def __str__(self) -> str:
-        doubt = "" if self.is_significant else " (not significant)"
-        return f"{_signed(self.value)} ± {100 * self.error:.1f} points{doubt}"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """The share of `n` reviews that are judged right, in the mean of trainings with other seeds.
-
-    Args:
-        value: the share.
-        n: number of reviews, the same for all seeds.
-        seeds: number of trainings.
-        between_seeds: standard deviation between trainings that differ in the seed alone.
-    """
-
-    value: float
-    n: int
-    seeds: int = 1
-    between_seeds: float = 0.0
-
-    @property
-    def variance(self) -> float:
-        """Of the binomial distribution, and of the mean over seeds."""
-        return self.value * (1 - self.value) / self.n + self.between_seeds**2 / self.seeds
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of 95%, by the normal distribution."""
-        margin = 1.96 * float(np.sqrt(self.variance))
-        return self.value - margin, self.value + margin
-
-    def __sub__(self, other: Accuracy) -> Difference:
-        """As if tested on different reviews; where they share them, the true error is smaller."""
-        error = 2 * np.sqrt(self.variance + other.variance)
-        return Difference(self.value - other.value, float(error))
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        seeds = f"mean of {self.seeds} seeds" if self.seeds > 1 else "one seed"
-        return f"{self.value:.1%} ({low:.1%} to {high:.1%}; n = {self.n:,}, {seeds})"
 
 
 def evaluate(
@@ -294,21 +221,3 @@ def _f1(counts: np.ndarray) -> np.ndarray:
 
 def _middle_95(samples: np.ndarray) -> list[float]:
     return np.quantile(samples, [0.025, 0.975]).tolist()
-
-
-def separation(
-    coordinates: np.ndarray, groups: Sequence[str], some: Sequence[str], others: Sequence[str]
-) -> np.ndarray:
-    """How well each axis alone tells words of the groups `some` from those of `others`.
-
-    Args:
-        coordinates: (n, n_components), as `project` returns them.
-        groups: (n,), the group of each word.
-
-    Returns:
-        (n_components,), the area under the ROC curve, 0.5 (not at all) to 1 (perfectly). An axis's
-        sign, and so its direction, is free.
-    """
-    a, b = (coordinates[np.isin(np.asarray(groups), names)] for names in (some, others))
-    auc = mannwhitneyu(a, b).statistic / (len(a) * len(b))
-    return np.maximum(auc, 1 - auc)

@@ -14,10 +14,8 @@ from lstm_sentiment.studies import bench
 from lstm_sentiment.studies.bench import (
     bench_compilation,
     bench_epoch,
-    bench_growth,
     bench_steps,
     run,
-    seconds_to_compile,
 )
 from lstm_sentiment.studies.presets import BENCH_PARTS
 from lstm_sentiment.text import DataError
@@ -76,14 +74,6 @@ def test_an_epoch_is_the_same_for_every_model():
     assert rows["speedup"][0] == 1
 
 
-def test_growth_has_a_row_per_size():
-    sizes = {"review_counts": [64, 128, 1_000, 2_000], "lengths": [3, 6, 50_000]}
-    rows = list(bench_growth(small_dataset(130), 9, **sizes, rounds=1))
-    cases = ["64 reviews", "128 reviews", "130 reviews", "3 tokens each", "6 tokens each"]
-    assert [row["case"] for row in rows] == cases
-    assert all(row["nanoseconds_per_token"] > 0 for row in rows)
-
-
 def test_compilation_is_timed_in_new_processes_that_share_an_empty_folder(monkeypatch):
     folders = []
 
@@ -98,7 +88,6 @@ def test_compilation_is_timed_in_new_processes_that_share_an_empty_folder(monkey
     assert [row["case"] for row in rows] == ["first time on a machine", "kept on disk"]
     assert len(set(folders)) == 1
     assert not bench.Path(folders[0]).exists()
-    assert seconds_to_compile() < 30, "in this process all has been compiled, or is quickly"
 
 
 def test_the_parts_asked_for_are_measured_on_the_reviews_given(data_home, monkeypatch):
@@ -115,10 +104,10 @@ def test_the_parts_asked_for_are_measured_on_the_reviews_given(data_home, monkey
         monkeypatch.setattr(bench, f"bench_{part}", measure(part))
     monkeypatch.setattr(bench, "REVIEWS_OF_REPORT", 70)
     path = some_reviews(data_home, 100)
-    found = run(["growth", "steps"], path)
-    assert seen == [("growth", 100), ("steps", 70)]
-    assert found["growth"] == [{"part": "growth"}]
-    assert list(found) == ["machine", "growth", "steps"]
+    found = run(["epoch", "steps"], path)
+    assert seen == [("epoch", 70), ("steps", 70)]
+    assert found["epoch"] == [{"part": "epoch"}]
+    assert list(found) == ["machine", "epoch", "steps"]
     assert found["machine"]["torch"] == torch.__version__
     assert list(run(data=path)) == ["machine", *BENCH_PARTS]
     json.dumps(found)

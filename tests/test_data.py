@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from lstm_sentiment.data import (
     ReviewDataset,
-    batch_padding_share,
     draw_balanced,
     load_reviews,
     load_unlabelled,
@@ -25,6 +24,7 @@ from lstm_sentiment.data import (
 from lstm_sentiment.files import sources
 from lstm_sentiment.files.duplicates import near_duplicate_groups
 from lstm_sentiment.files.sources import find_kaggle_file
+from lstm_sentiment.report.probes import batch_padding_share
 from lstm_sentiment.text import DataError, normalised_text
 
 

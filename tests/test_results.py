@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lstm_sentiment.evaluation import Accuracy, Difference, points
 from lstm_sentiment.studies import results
+from lstm_sentiment.studies.accuracy import Accuracy, Difference, points
 from lstm_sentiment.studies.results import (
     StudyResults,
     best_of_search,

@@ -14,6 +14,7 @@ from lstm_sentiment.report.words import (
     mean_cosines,
     nearest_words,
     project,
+    separation,
 )
 from lstm_sentiment.text import Vocabulary
 
@@ -92,3 +93,12 @@ def test_mean_cosines_are_those_of_all_pairs(vectors):
     assert table.loc["a", "a"] == pytest.approx(np.mean(within), abs=1e-6)
     across = np.mean([vectors.similarity(x, y) for x in of_a for y in of_b])
     assert table.loc["a", "b"] == pytest.approx(across, abs=1e-6) == table.loc["b", "a"]
+
+
+def test_separation_is_the_area_under_the_roc_curve_of_each_axis_whatever_its_direction():
+    groups = ["good", "good", "bad", "bad", "other"]
+    coordinates = np.array(
+        [[3.0, 1.0, 1.0], [4.0, 0.0, 3.0], [1.0, 2.0, 2.0], [2, 5, 4], [9, 9, 9]]
+    )
+    found = separation(coordinates, groups, ["good"], ["bad"])
+    assert found.tolist() == [1.0, 1.0, 0.75]

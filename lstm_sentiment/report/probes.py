@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import chi2_contingency
 from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lstm_sentiment.data import ReviewDataset
@@ -35,6 +36,13 @@ NEGATION_WORDS = frozenset(
 
 
 NEGATION_GROUPS = ("none", "under 1", "1 to 2", "2 to 3", "3 and more")  # per 100 words
+
+
+def batch_padding_share(loader: DataLoader) -> float:
+    """Share of padding among all positions of the batches of one pass over `loader`."""
+    lengths = loader.dataset.lengths
+    positions = sum(len(rows) * int(lengths[rows].max()) for rows in loader.batch_sampler)
+    return 1 - int(lengths.sum()) / positions
 
 
 def accuracy_by_length(

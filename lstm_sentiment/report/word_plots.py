@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike
 
-from lstm_sentiment.evaluation import separation
 from lstm_sentiment.plots import (
     BLUE,
     GROUP_LOOKS,
@@ -20,6 +19,7 @@ from lstm_sentiment.plots import (
     new_figure,
     state_finding,
 )
+from lstm_sentiment.report.words import separation
 
 LABEL_STYLES = {  # two lightnesses and a slant, for grey print
     "positive": {"color": BLUE, "fontsize": 8},

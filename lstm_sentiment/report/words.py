@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from gensim.models import KeyedVectors
+from scipy.stats import mannwhitneyu
 from scipy.stats import t as student_t
 from sklearn.decomposition import PCA
 
@@ -132,3 +133,21 @@ def mean_cosines(vectors: KeyedVectors, words: pd.DataFrame) -> pd.DataFrame:
         return float(pairs.mean())
 
     return pd.DataFrame({a: {b: mean(a, b) for b in groups} for a in groups})
+
+
+def separation(
+    coordinates: np.ndarray, groups: Sequence[str], some: Sequence[str], others: Sequence[str]
+) -> np.ndarray:
+    """How well each axis alone tells words of the groups `some` from those of `others`.
+
+    Args:
+        coordinates: (n, n_components), as `project` returns them.
+        groups: (n,), the group of each word.
+
+    Returns:
+        (n_components,), the area under the ROC curve, 0.5 (not at all) to 1 (perfectly). An axis's
+        sign, and so its direction, is free.
+    """
+    a, b = (coordinates[np.isin(np.asarray(groups), names)] for names in (some, others))
+    auc = mannwhitneyu(a, b).statistic / (len(a) * len(b))
+    return np.maximum(auc, 1 - auc)

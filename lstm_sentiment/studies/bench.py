@@ -46,7 +46,7 @@ REVIEWS_OF_REPORT = 7_000  # to train on
 
 
 def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> dict:
-    """Measure; half an hour for all parts.
+    """Measure; twenty minutes for all parts.
 
     Args:
         parts: some of `presets.BENCH_PARTS`; all where None.
@@ -67,13 +67,11 @@ def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> d
     max_length = choose_max_length([len(tokens) for tokens in token_lists]).max_length
     token_ids = encode_reviews(token_lists, vocabulary, max_length)
     labels = encode_labels(reviews["sentiment"])
-    every_review = ReviewDataset(token_ids, labels)
     as_in_report = ReviewDataset(token_ids[:REVIEWS_OF_REPORT], labels[:REVIEWS_OF_REPORT])
     measure = {
         "steps": lambda: bench_steps(as_in_report, len(vocabulary)),
         "compilation": bench_compilation,
         "epoch": lambda: bench_epoch(as_in_report, len(vocabulary)),
-        "growth": lambda: bench_growth(every_review, len(vocabulary)),
     }
     return {"machine": machine()} | {part: list(measure[part]()) for part in parts or BENCH_PARTS}
 
@@ -186,44 +184,6 @@ def bench_epoch(
         }
         for name in contenders
     ]
-
-
-def bench_growth(
-    dataset: ReviewDataset,
-    vocabulary_size: int,
-    review_counts: Sequence[int] = (1_000, 5_000, 25_000),
-    lengths: Sequence[int] = (50, 100, 200, 400, 1_000),
-    rounds: int = 3,
-) -> Iterator[dict]:
-    """Time per token as reviews become more and longer, for the LSTM by hand.
-
-    Yields:
-        Per number of reviews (one pass of training steps over them) and per length (64 reviews cut
-        from the text, all of it; lengths for which it is too short are left out): the case and
-        nanoseconds_per_token.
-    """
-    model = _make_model(vocabulary_size, freeze_embedding=True)
-    optimizer = make_optimizer(model, TIMED)
-    cases = {}
-    for n in (min(n, len(dataset)) for n in review_counts):
-        part = ReviewDataset([dataset[i][0] for i in range(n)], dataset.labels[:n])
-        cases[f"{n:,} reviews"] = [*make_loader(part, BATCH_SIZE, shuffle=True)]
-    for length in (n for n in lengths if BATCH_SIZE * n <= len(dataset.flat_ids)):
-        token_ids = dataset.flat_ids[: BATCH_SIZE * length].reshape(BATCH_SIZE, length)
-        made_up = ReviewDataset(token_ids, [0, 1] * (BATCH_SIZE // 2))
-        cases[f"{length:,} tokens each"] = [*make_loader(made_up, BATCH_SIZE, False)] * 4
-    seconds = {name: [] for name in cases}
-    for _ in tqdm(range(rounds), desc="growing", unit="round", leave=False):
-        for name, batches in cases.items():
-            training_step(model, batches[0], optimizer)
-            start = time.perf_counter()
-            for batch in batches:
-                training_step(model, batch, optimizer)
-            seconds[name].append(time.perf_counter() - start)
-    for name, batches in cases.items():
-        tokens = sum(int(batch.lengths.sum()) for batch in batches)
-        nanoseconds = 1e9 * statistics.median(seconds[name]) / tokens
-        yield {"case": name, "nanoseconds_per_token": nanoseconds}
 
 
 def _make_model(

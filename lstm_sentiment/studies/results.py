@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lstm_sentiment.evaluation import Accuracy
+from lstm_sentiment.studies.accuracy import Accuracy
 from lstm_sentiment.text import DataError
 
 RESULTS = Path("notebooks/results")
