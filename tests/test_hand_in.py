@@ -446,9 +446,6 @@ print(f"{outputs.sum():.4f} {x.grad.sum():.4f}")""",
     assert [*(tmp_path / "empty" / "artifacts").rglob("*.nbi")], "numba keeps what it compiled"
 
 
-@pytest.mark.skip(
-    reason="the report's cells are adapted to the rebuilt package; they wait for their run"
-)
 def test_the_script_of_the_report_carries_all_that_the_report_imports(copy, tmp_path):
     script = script_of(copy)
     assert not re.search("hand_in|studies/bench", "".join(modules_in(script)))

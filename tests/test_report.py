@@ -348,7 +348,6 @@ def test_in_a_notebook_there_is_a_field_and_a_sentence_for_those_who_only_look(
 # The committed report
 
 
-@pytest.mark.skip(reason="the cells are adapted to the rebuilt package; they wait for their run")
 def test_the_committed_report_is_one_whole_run():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = code_cells(notebook)
