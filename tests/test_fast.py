@@ -44,9 +44,12 @@ def results_of(layer: LSTMLayer, backend: str, *arguments, **options):
 
 
 def assert_equal_but_for_rounding(found, expected):
+    """A gradient is a sum over all steps, in which rounding adds up where terms cancel: one random
+    layer differed by 1.4e-5, both ways from float64 by about 7e-6. A wrong formula differs by more
+    than 0.01."""
     for ours, theirs in zip(found, expected, strict=True):
         scale = max(1.0, theirs.abs().max().item())
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
