@@ -1,4 +1,4 @@
-"""Files that several tests make: tables, zip files, and the folder aclImdb or its archive."""
+"""What several tests make: tables, zip files, the folder aclImdb or its archive, and a loss."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import io
 import tarfile
 import zipfile
+
+import torch
 
 ROWS = [
     ("A fine, warm film.", "positive"),
@@ -70,3 +72,11 @@ def add_acl_reviews(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
+
+
+def loss_of(outputs, state):
+    """A number that depends on every output and every final state, each in its own way."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [outputs, *state]
+    weights = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parts]
+    return sum((weight * part).sum() for weight, part in zip(weights, parts, strict=True))

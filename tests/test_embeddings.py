@@ -24,6 +24,12 @@ def vectors():
     return as_keyed_vectors(list(WORDS), random_matrix(len(WORDS), 5))
 
 
+@pytest.fixture
+def path(vectors, tmp_path):
+    vectors.save_word2vec_format(tmp_path / "vectors.txt", sort_attr=None)
+    return tmp_path / "vectors.txt"
+
+
 def assert_same_vectors(actual, expected):
     assert actual.index_to_key == expected.index_to_key
     np.testing.assert_array_equal(actual.vectors, expected.vectors)
@@ -32,25 +38,16 @@ def assert_same_vectors(actual, expected):
 # ---- Where vectors come from ----
 
 
-def test_a_path_is_read_whether_given_as_text_or_path(vectors, tmp_path):
-    path = tmp_path / "vectors.txt"
-    vectors.save_word2vec_format(path, sort_attr=None)
+def test_a_path_is_read_whether_given_as_text_or_path(vectors, path):
     assert_same_vectors(load_word_vectors(str(path)), vectors)
     assert load_word_vectors(path, words=["good", "absent"]).index_to_key == ["good"]
 
 
-def test_another_name_is_asked_of_gensim(vectors, tmp_path, monkeypatch):
-    path, calls = tmp_path / "glove.gz", []
-    vectors.save_word2vec_format(path, sort_attr=None)
-
-    def load(name, return_path):
-        calls.append((name, return_path))
-        return str(path)
-
+def test_another_name_is_asked_of_gensim(path, tmp_path, monkeypatch):
+    collection = {"glove-twitter-25": str(path)}
     monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path / "gensim-data"))
-    monkeypatch.setattr(gensim.downloader, "load", load)
+    monkeypatch.setattr(gensim.downloader, "load", lambda name, return_path: collection[name])
     assert load_word_vectors("glove-twitter-25", words=["good"]).index_to_key == ["good"]
-    assert calls == [("glove-twitter-25", True)]
 
 
 @pytest.mark.parametrize("name", ["absent.bin", "./absent", "a/b"])
@@ -74,11 +71,6 @@ def token_lists():
 TRAINING = {"vector_size": 12, "epochs": 4, "min_count": 2}
 
 
-@pytest.fixture
-def nothing_can_be_trained(monkeypatch):
-    return lambda: monkeypatch.setattr(gensim.models, "Word2Vec", None)
-
-
 def test_words_used_alike_get_like_vectors_and_the_seed_decides(token_lists, data_home):
     first, other = (train_word_vectors(token_lists, **TRAINING, seed=seed) for seed in (1, 2))
     assert first.vector_size == 12
@@ -89,35 +81,23 @@ def test_words_used_alike_get_like_vectors_and_the_seed_decides(token_lists, dat
     assert not np.array_equal(other.vectors, first.vectors)
 
 
-def test_vectors_are_kept_for_the_same_texts_and_settings_only(
-    token_lists, data_home, nothing_can_be_trained
-):
+def test_vectors_are_kept_for_the_same_texts_and_settings_only(token_lists, data_home, monkeypatch):
     trained = train_word_vectors(pd.Series(token_lists), **TRAINING)
     train_word_vectors(token_lists[1:], **TRAINING)
     train_word_vectors(token_lists, **TRAINING | {"vector_size": 13})
     assert len(list(data_home.iterdir())) == 3
-    nothing_can_be_trained()
+    monkeypatch.setattr(gensim.models, "Word2Vec", None)  # nothing can be trained
     assert_same_vectors(train_word_vectors(token_lists, **TRAINING), trained)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[:-9],
-        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
-        lambda content: b"",
-    ],
-    ids=["cut off", "one bit changed", "emptied"],
-)
-def test_damaged_kept_vectors_are_trained_again(
-    damage, token_lists, data_home, nothing_can_be_trained
-):
+def test_damaged_kept_vectors_are_trained_and_kept_again(token_lists, data_home, monkeypatch):
     trained = train_word_vectors(token_lists, **TRAINING)
     (path,) = data_home.iterdir()
-    path.write_bytes(damage(path.read_bytes()))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.warns(UserWarning, match="trained again"):
         assert_same_vectors(train_word_vectors(token_lists, **TRAINING), trained)
-    nothing_can_be_trained()
+    monkeypatch.setattr(gensim.models, "Word2Vec", None)  # nothing can be trained
     assert_same_vectors(train_word_vectors(token_lists, **TRAINING), trained)
 
 
@@ -130,20 +110,24 @@ def test_vectors_that_cannot_be_kept_are_returned_all_the_same(token_lists, data
 
 def test_imdb_vectors_are_trained_on_texts_or_tokens_and_limited_to_words(token_lists, data_home):
     texts = [" ".join(tokens) + "!" for tokens in token_lists]
-    assert_same_vectors(train_word_vectors(texts, 12), train_word_vectors(token_lists, 12))
+    trained = train_word_vectors(token_lists, 12)
+    assert_same_vectors(load_word_vectors("imdb", texts=texts, vector_size=12), trained)
     vectors = load_word_vectors("imdb", words=["good", "absent"], texts=texts, vector_size=12)
     assert vectors.index_to_key == ["good"]
-    expected = load_word_vectors("imdb", texts=token_lists, vector_size=12)
-    np.testing.assert_array_equal(vectors["good"], expected["good"])
+    np.testing.assert_array_equal(vectors["good"], trained["good"])
 
 
-def test_training_needs_texts_with_frequent_words(data_home):
-    with pytest.raises(DataError, match="there are none to train on"):
-        load_word_vectors("imdb")
-    with pytest.raises(DataError, match="no word occurs 5 times"):
-        load_word_vectors("imdb", texts=[["good", "film"]])
-    with pytest.raises(DataError, match="list of strings, got a str"):
-        load_word_vectors("imdb", texts="a good film " * 100)
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "there are none to train on"),
+        ([["good", "film"]], "no word occurs 5 times"),
+        ("a good film " * 100, "list of strings, got a str"),
+    ],
+)
+def test_training_needs_texts_with_frequent_words(data_home, texts, message):
+    with pytest.raises(DataError, match=message):
+        load_word_vectors("imdb", texts=texts)
 
 
 # ---- The embedding matrix ----

@@ -21,6 +21,7 @@ from lstm_sentiment.report.record import CODE, RESULTS, TABLES, digest, digests
 from lstm_sentiment.text import DataError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CAPTURED = {"capture_output": True, "encoding": "utf-8", "timeout": 300}
 
 # A package of the same form: modules that use the same names, and imports of every kind.
 MODULES = {
@@ -46,19 +47,13 @@ GREETING = shout("grüß dich")
 
 @dataclass
 class Talker:
-    """Says its word."""
-
     successor: Talker | None = None
 ''',
     "fast/__init__": "",
     "fast/steps": "def double(number):\n    return 2 * number\n",
     "files/__init__": "",
     "report/__init__": '"""Calls studies."""\n',
-    "report/show": """def late():
-    from ..studies import results
-
-    return results.GREETING
-""",
+    "report/show": "def late():\n    from ..studies import results\n    return results.GREETING\n",
     "report/unused": "",
     "studies/__init__": "",
     "studies/results": "GREETING = 'from a study'\n",
@@ -92,8 +87,6 @@ PRINTED = """GRÜSS DICH!|A MODULE OF ITS OWN!|from a study|
 3 items
 !|@dataclass
 class Talker:
-    \"\"\"Says its word.\"\"\"
-
     successor: Talker | None = None
 
 [40, 42]
@@ -156,14 +149,11 @@ def run_alone(script: str, folder: Path) -> subprocess.CompletedProcess:
     """Run the script in a new folder, with nothing but the installed packages."""
     folder.mkdir()
     (folder / "ab-123.py").write_text(script, encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
     return subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "ab-123.py"],
         cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"},
+        **CAPTURED,
     )
 
 
@@ -200,7 +190,7 @@ def test_the_script_reads_as_the_report_and_then_its_modules(project):
     assert "# %%time\ntext = '''\n%d items\n!'''\n# !echo it's" in script
     assert "\n# %%bash\n# rm -rf /\n" in script
     assert SETUP not in script
-    tail = script[script.index("\nraise SystemExit") :]
+    _, tail = script.split("\nraise SystemExit")
     assert "\n# ==== lstm_sentiment/fast/steps.py ====\ndef double(number):\n" in tail
 
 
@@ -215,12 +205,11 @@ def test_a_second_zip_replaces_the_first_and_another_notebook_may_be_named(proje
     assert [*project.glob("*.zip*")] == [path]
 
 
+IMPORTABLE = ("json", "sys", "numpy", "lstm_sentiment")
+
+
 @pytest.mark.parametrize(
-    "student",
-    [
-        *("", "a b", "../other", "a/b", "-1", "a.b", "1\n", "ärger", "1" * 41),
-        *("json", "sys", "numpy", "lstm_sentiment"),
-    ],
+    "student", ["", "a b", "../other", "-1", "a.b", "1\n", "ärger", "1" * 41, *IMPORTABLE]
 )
 def test_a_student_id_that_makes_no_good_file_name_is_refused(project, student):
     with pytest.raises(DataError, match=re.escape(repr(student))):
@@ -228,7 +217,7 @@ def test_a_student_id_that_makes_no_good_file_name_is_refused(project, student):
 
 
 def test_a_student_id_may_be_that_of_a_script_unpacked_before(project, monkeypatch):
-    (project / "ab123.py").write_text(script_of(project, "ab123"), encoding="utf-8")
+    (project / "ab123.py").write_text("")
     monkeypatch.chdir(project)
     monkeypatch.syspath_prepend("")
     assert script_of(Path("."), "ab123")
@@ -328,42 +317,27 @@ def test_names_are_known_from_any_cell_and_any_kind_of_statement(project):
 
 CLOSES_STRING = '"""\nboom = 1\n"""\n%% boom\n# %%\nboom = 2'
 ENDS_LINE = "".join(f"text{end}boom = 3" for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
-METADATA = {
-    **{"cell_marker": '"""', "region_name": "x\nboom = 4", "lines_to_next_cell": 0},
-    **{"title": "x\nboom = 5", "tags": ["x\nboom = 6"], "language": "x\nboom = 7"},
-    **{"incorrectly_encoded_metadata": "\nboom = 8", "\nboom": "9", "active": "py"},
-}
 
 
 @pytest.mark.parametrize("text", [CLOSES_STRING, ENDS_LINE, "boom = 0", "!x\n%time\\\nboom = 1"])
 @pytest.mark.parametrize("new_cell", [new_markdown_cell, new_raw_cell])
 def test_what_is_not_a_code_cell_stays_a_comment(project, text, new_cell):
-    notebook = write_run(project, new_cell(text, metadata=METADATA), "x = 1")
-    notebook.cells[1].metadata.update(METADATA)
-    notebook.metadata.update(
-        jupytext={"text_representation": {"format_name": "sphinx"}, "cell_markers": '"""'},
-        kernelspec={"name": "x", "language": "x\nboom = 1", "display_name": "x\nboom = 1"},
-    )
-    nbformat.write(notebook, project / "notebooks" / "report.ipynb")
+    write_run(project, new_cell(text), "x = 1")
     script = script_of(project)
     code = [line for line in re.split("[\n\r]", script) if not line.startswith("#")]
     assert "boom" in script
-    assert not [line for line in code if "boom" in line]
-    assert not [node for node in ast.walk(ast.parse(script)) if "boom" in ast.unparse(node)]
+    assert "boom" not in "".join(code)
+    assert "boom" not in ast.unparse(ast.parse(script))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-@pytest.mark.parametrize("new_cell", [new_markdown_cell, new_code_cell])
-def test_a_cell_cannot_pose_as_a_module(project, new_cell, end):
-    mark = "# " if new_cell is new_code_cell else ""
-    for name in ("text", "other"):
-        cell = new_cell(f"{mark}==== lstm_sentiment/{name}.py ===={end}{mark}x = 2")
-        write_run(project, cell, "x = 1")
-        if name == "other":
-            assert "holds a line such as `# ==== " in refusal(project, "another")
-        else:
-            text = modules_in(script_of(project))["lstm_sentiment/text.py"]
-            assert text == MODULES["text"], "the module's own"
+@pytest.mark.parametrize(("new_cell", "mark"), [(new_markdown_cell, ""), (new_code_cell, "# ")])
+def test_a_cell_cannot_pose_as_a_module(project, new_cell, mark, end):
+    posing = f"{mark}==== lstm_sentiment/%s.py ===={end}{mark}x = 2"
+    write_run(project, new_cell(posing % "other"), "x = 1")
+    assert "holds a line such as `# ==== " in refusal(project)
+    write_run(project, new_cell(posing % "text"), "x = 1")
+    assert modules_in(script_of(project))["lstm_sentiment/text.py"] == MODULES["text"]
 
 
 @pytest.mark.parametrize("character", ["\\u0000", "\\ud800"])
@@ -377,15 +351,12 @@ def test_text_that_no_script_can_hold_is_refused(project, character):
 # The command, and this project.
 
 
-def run_export(folder: Path, *arguments: str, path: Path | None = None):
-    """Run export_py.sh, looking for Python in the folder `path` first; by default, this one's."""
-    folders = [str(path or Path(sys.executable).parent), os.environ["PATH"]]
+def run_export(folder: Path, *arguments: str, python: Path = Path(sys.executable).parent):
+    """Run export_py.sh, which looks for Python in the folder `python` first."""
     return subprocess.run(
         ["bash", str(folder / "export_py.sh"), *arguments],
-        env={**os.environ, "PATH": os.pathsep.join(folders)},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
+        env={**os.environ, "PATH": os.pathsep.join([str(python), os.environ["PATH"]])},
+        **CAPTURED,
     )
 
 
@@ -396,12 +367,11 @@ needs_bash = pytest.mark.skipif(os.name == "nt", reason="there, python -m lstm_s
 def test_the_script_says_how_it_is_called_and_which_python_it_needs(tmp_path):
     for arguments in ([], ["1234567", "7654321"]):
         result = run_export(REPOSITORY, *arguments)
-        assert result.returncode == 2
-        assert "usage: export_py.sh <student id>" in result.stderr
+        assert (result.returncode, "usage: export_py.sh <student id>" in result.stderr) == (2, True)
     for name in ("python3", "python"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
-    result = run_export(REPOSITORY, "1234567", path=tmp_path)
+    result = run_export(REPOSITORY, "1234567", python=tmp_path)
     assert result.returncode == 1
     assert "pip install -r requirements.txt" in result.stderr
 
@@ -420,27 +390,23 @@ def copy(tmp_path):
 
 @needs_bash
 def test_a_run_of_this_package_is_accepted_and_its_script_runs_compiled_code(copy, tmp_path):
-    cells = [
-        "import sys\nsys.path.insert(0, '.')",
-        """import torch
+    computation = """import torch
 from lstm_sentiment import LSTMLayer
 from lstm_sentiment.report.show import record_run
 torch.manual_seed(0)
 x = torch.ones(2, 5, 3, requires_grad=True)
 outputs, _ = LSTMLayer(3, 4, backend="fused")(x, torch.tensor([5, 2]))
 outputs.sum().backward()
-print(f"{outputs.sum():.4f} {x.grad.sum():.4f}")""",
-        "record_run()",
-    ]
-    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
-    notebook.cells[0].metadata["tags"] = ["setup"]
+print(f"{outputs.sum():.4f} {x.grad.sum():.4f}")"""
+    setup = new_code_cell("import sys\nsys.path.insert(0, '.')", metadata={"tags": ["setup"]})
+    cells = [setup, new_code_cell(computation), new_code_cell("record_run()")]
+    notebook = new_notebook(cells=cells)
     NotebookClient(notebook, resources={"metadata": {"path": copy}}, timeout=300).execute()
     nbformat.write(notebook, copy / "notebooks" / "report.ipynb")
     result = run_export(copy, "1234567")
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(copy / "1234567.zip") as archive:
-        script = archive.read("1234567.py").decode()
-    alone = run_alone(script, tmp_path / "empty")
+        alone = run_alone(archive.read("1234567.py").decode(), tmp_path / "empty")
     assert alone.returncode == 0, alone.stderr
     assert alone.stdout == notebook.cells[1].outputs[0].text
     assert [*(tmp_path / "empty" / "artifacts").rglob("*.nbi")], "numba keeps what it compiled"
@@ -449,11 +415,11 @@ print(f"{outputs.sum():.4f} {x.grad.sum():.4f}")""",
 def test_the_script_of_the_report_carries_all_that_the_report_imports(copy, tmp_path):
     script = script_of(copy)
     assert not re.search("hand_in|studies/bench", "".join(modules_in(script)))
-    cells = ast.parse(script[: script.index("\nraise SystemExit")]).body
+    cells, end, modules = script.partition("\nraise SystemExit")
     beginning = script[: script.index("# %% [markdown]", 1)]
-    imports = [ast.unparse(node) for node in cells if isinstance(node, ast.ImportFrom)]
-    ours = [line for line in imports if "lstm_sentiment" in line]
+    nodes = [node for node in ast.parse(cells).body if isinstance(node, ast.ImportFrom)]
+    ours = [ast.unparse(node) for node in nodes if "lstm_sentiment" in node.module]
     assert ours
-    modules = script[script.index("\nraise SystemExit") :]
-    result = run_alone("\n".join([beginning, *ours, modules]), tmp_path / "empty")
+    alone = "\n".join([beginning, *ours, end + modules])
+    result = run_alone(alone, tmp_path / "empty")
     assert result.returncode == 0, result.stderr

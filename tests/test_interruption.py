@@ -41,40 +41,54 @@ def checkpoint(tmp_path):
     return tmp_path / "training.checkpoint"
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A model after a run without a break, and its history."""
+    model = fresh_model()
+    return model, fit(model, None)
+
+
 def fit(model, checkpoint, config=CONFIG, reviews=REVIEWS, **options):
     history = train(model, reviews, REVIEWS, config, checkpoint=checkpoint, **options)
     return history.drop(columns="seconds")
 
 
+def rows_in(checkpoint):
+    tensors, settings = load_tensors(checkpoint)
+    return unpack_state(tensors, settings["state"])["rows"]
+
+
+def assert_ends_like(whole, checkpoint, **options):
+    """Going on from the checkpoint gives the weights and the history of `whole`."""
+    model, (expected, expected_history) = fresh_model(), whole
+    history = fit(model, checkpoint, resume=True, **options)
+    pd.testing.assert_frame_equal(history, expected_history, check_exact=True)
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def assert_is_best_of(history, model):
+    assert score(model, REVIEWS)["loss"] == best_epoch(history)["validation_loss"]
+
+
 def interrupted_in(epoch: int):
     """The usual task, but somebody presses Ctrl+C while this epoch is validated."""
-    calls = []
+    epochs = iter(range(1, epoch + 1))
 
     def measure(*arguments):
-        calls.append(arguments)
-        if len(calls) == epoch:
+        if next(epochs) == epoch:
             raise KeyboardInterrupt
         return score(*arguments)
 
     return SENTIMENT._replace(score=measure)
 
 
-def assert_same_weights(model, other):
-    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
 def test_killed_at_any_moment_it_ends_like_a_run_without_a_break(tmp_path):
     script = Path(__file__).with_name("kill_and_resume.py")
     environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
     kills = json.loads((tmp_path / "kills.json").read_text())
     assert kills["statuses"].count(-signal.SIGKILL) >= 12
@@ -110,26 +124,19 @@ def test_two_processes_that_make_the_same_vectors_keep_one_whole_file(tmp_path):
     assert {output for output, _ in results} == {again.stdout}
 
 
-@pytest.mark.parametrize("with_file", [True, False])
-def test_the_keyboard_ends_training_with_a_model_and_its_history(checkpoint, capsys, with_file):
-    model = fresh_model()
-    history = fit(model, checkpoint if with_file else None, task=interrupted_in(3))
-    assert history["epoch"].tolist() == [1, 2]
-    assert "2 of 4 epochs" in capsys.readouterr().out
-    assert score(model, REVIEWS)["loss"] == best_epoch(history)["validation_loss"]
-    if with_file:
-        resumed, whole = fresh_model(), fresh_model()
-        history = fit(resumed, checkpoint, resume=True)
-        pd.testing.assert_frame_equal(history, fit(whole, None), check_exact=True)
-        assert_same_weights(resumed, whole)
+def test_the_keyboard_ends_training_with_a_model_and_its_history(checkpoint, whole, capsys):
+    for path in (checkpoint, None):
+        model = fresh_model()
+        history = fit(model, path, task=interrupted_in(3))
+        assert history["epoch"].tolist() == [1, 2]
+        assert "2 of 4 epochs" in capsys.readouterr().out
+        assert_is_best_of(history, model)
+    assert_ends_like(whole, checkpoint)
 
 
 def test_the_keyboard_while_an_epoch_is_kept_ends_with_the_epoch_before(checkpoint, monkeypatch):
-    writings = []
-
     def interrupted(path, *content):
-        writings.append(path)
-        if len(writings) == 3:
+        if path.exists() and len(rows_in(path)) == 2:
             path.unlink()  # what is returned does not come from the file
             raise KeyboardInterrupt
         save_tensors(path, *content)
@@ -138,7 +145,7 @@ def test_the_keyboard_while_an_epoch_is_kept_ends_with_the_epoch_before(checkpoi
     model = fresh_model()
     history = fit(model, checkpoint)
     assert history["epoch"].tolist() == [1, 2]
-    assert score(model, REVIEWS)["loss"] == best_epoch(history)["validation_loss"]
+    assert_is_best_of(history, model)
 
 
 def test_a_run_that_completes_no_epoch_returns_nothing_and_leaves_what_was_there(checkpoint):
@@ -149,16 +156,10 @@ def test_a_run_that_completes_no_epoch_returns_nothing_and_leaves_what_was_there
     assert checkpoint.read_bytes() == kept
 
 
-def test_a_finished_run_is_not_trained_again_unless_from_the_start(checkpoint):
-    model, again = fresh_model(), fresh_model()
-    first = fit(model, checkpoint)
-    task = SENTIMENT._replace(loss=None)  # nothing can be trained
-    pd.testing.assert_frame_equal(first, fit(again, checkpoint, task=task, resume=True))
-    assert_same_weights(again, model)
+def test_a_finished_run_is_not_trained_again_unless_from_the_start(checkpoint, whole):
+    fit(fresh_model(), checkpoint)
+    assert_ends_like(whole, checkpoint, task=SENTIMENT._replace(loss=None))  # nothing is trained
     assert fit(fresh_model(), checkpoint, replace(CONFIG, epochs=2))["epoch"].tolist() == [1, 2]
-
-
-OTHER_MATRIX = MATRIX + 1e-3 * (np.arange(10) == 4)[:, None].astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ OTHER_MATRIX = MATRIX + 1e-3 * (np.arange(10) == 4)[:, None].astype(np.float32)
         {"config": replace(CONFIG, epochs=5)},
         {"config": replace(CONFIG, seed=1)},
         {"model": fresh_model(hidden_size=9)},
-        {"model": fresh_model(matrix=OTHER_MATRIX)},
+        {"model": fresh_model(matrix=MATRIX * np.float32(1.001))},
         {"model": fresh_model(seed=1)},
         {"reviews": ReviewDataset([[4, 5]] * 8, [0, 1] * 4)},
     ],
@@ -180,18 +181,9 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoint, change):
         fit(checkpoint=checkpoint, resume=True, **options)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda kept: kept[: len(kept) // 2],
-        lambda kept: b"",
-        lambda kept: b"text\n" * 99,
-        lambda kept: kept[:-5] + bytes([kept[-5] ^ 1]) + kept[-4:],
-    ],
-)
-def test_a_damaged_checkpoint_is_refused(checkpoint, damage):
+def test_a_damaged_checkpoint_is_refused(checkpoint):
     fit(fresh_model(), checkpoint)
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
     with pytest.raises(DataError, match=r"training\.checkpoint .*make or fetch it again"):
         fit(fresh_model(), checkpoint, resume=True)
 
@@ -205,10 +197,8 @@ def test_random_states_of_devices_that_are_not_there_are_left(checkpoint, monkey
     state["random"] |= {"mps": torch.ones(16, dtype=torch.uint8), "cuda": [torch.ones(3)]}
     tensors, settings["state"] = pack_state(state)
     save_tensors(checkpoint, tensors, settings)
-    resumed, whole = fresh_model(), fresh_model()
-    fit(resumed, checkpoint, resume=True)
-    fit(whole, None)
-    assert_same_weights(resumed, whole)
+    model = fresh_model()
+    assert_ends_like((model, fit(model, None)), checkpoint)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_epoch_before(checkpoint):
@@ -216,6 +206,4 @@ def test_a_loss_that_is_not_finite_leaves_the_epoch_before(checkpoint):
     task = SENTIMENT._replace(score=lambda *_: {"loss": next(losses), "accuracy": 0.5})
     with pytest.raises(FloatingPointError, match="validation_loss became nan in epoch 2"):
         fit(fresh_model(), checkpoint, task=task)
-    tensors, settings = load_tensors(checkpoint)
-    rows = unpack_state(tensors, settings["state"])["rows"]
-    assert [row["epoch"] for row in rows] == [1]
+    assert [row["epoch"] for row in rows_in(checkpoint)] == [1]

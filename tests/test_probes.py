@@ -13,22 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from lstm_sentiment.data import ReviewDataset
-from lstm_sentiment.evaluation import evaluate, wilson_interval
+from lstm_sentiment.evaluation import wilson_interval
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.report import probes
-from lstm_sentiment.report.probes import (
-    accuracy_by_length,
-    accuracy_by_negation,
-    audit,
-    first_word_task,
-    gate_openings,
-    influence_by_distance,
-    kept_per_word,
-    misclassified,
-    remembered_first_word,
-    same_accuracy_p_value,
-    shuffled,
-)
 from lstm_sentiment.report.search import search
 from lstm_sentiment.text import normalised_text, tokenize
 from lstm_sentiment.training import TrainingConfig
@@ -48,61 +35,50 @@ def test_groups_of_length_hold_every_review_once_in_order():
     rng = np.random.default_rng(1)
     labels, lengths = rng.integers(0, 2, 300), rng.integers(5, 900, 300)
     probabilities = 1 / (1 + np.exp(-(2 * labels - 1) - rng.normal(0, 1.2, 300)))
-    table = accuracy_by_length(labels, probabilities, lengths)
-    assert len(table) == 5
+    table = probes.accuracy_by_length(labels, probabilities, lengths)
+    right, last = (probabilities >= 0.5) == labels, 0
+    for row in table.itertuples():
+        shortest, longest = map(int, row.range.split("-"))
+        group = right[(shortest <= lengths) & (lengths <= longest)]
+        assert shortest > last
+        assert (row.n, row.accuracy) == (len(group), pytest.approx(group.mean()))
+        assert row.low < row.accuracy < row.high
+        last = longest
     assert table["n"].sum() == 300
     assert table["n"].between(55, 65).all()
-    overall = np.average(table["accuracy"], weights=table["n"])
-    assert overall == pytest.approx(evaluate(labels, probabilities)["accuracy"])
-    assert ((table["low"] < table["accuracy"]) & (table["accuracy"] < table["high"])).all()
-    ends = [int(end) for span in table["range"] for end in span.split("-")]
-    assert ends == sorted(ends)
-    assert (ends[0], ends[-1]) == (lengths.min(), lengths.max())
-
-
-def test_accuracy_of_a_group_is_that_of_its_reviews():
-    table = accuracy_by_length([1, 1, 1, 1], [0.9, 0.1, 0.9, 0.9], [10, 20, 30, 40], groups=2)
-    assert table["range"].tolist() == ["10-20", "30-40"]
-    assert table["accuracy"].tolist() == [0.5, 1.0]
-    of_one_length = accuracy_by_length([1, 0, 1], [0.9, 0.1, 0.1], [7, 7, 7])
+    of_one_length = probes.accuracy_by_length([1, 0, 1], [0.9, 0.1, 0.1], [7, 7, 7])
     assert of_one_length[["range", "n"]].to_numpy().tolist() == [["7-7", 3]]
 
 
-@pytest.mark.parametrize(
-    ("words", "group"),
-    [
-        ([], "none"),
-        (["fine"] * 9, "none"),
-        (["nothing", *["fine"] * 149], "under 1"),
-        (["never", *["fine"] * 99], "1 to 2"),  # one in a hundred: the lower end belongs to it
-        (["not", "no", "nor", *["fine"] * 103], "2 to 3"),
-        (["without", "hope"], "3 and more"),
-    ],
-)
-def test_reviews_are_grouped_by_negations_per_hundred_words(words, group):
-    assert accuracy_by_negation([1], [0.9], [words])["range"].tolist() == [group]
-
-
-def test_accuracy_by_negation_is_that_of_each_groups_reviews():
-    reviews = [tokenize(text) for text in ("A fine film", "Fine!", "It didn't work", "Never again")]
-    table = accuracy_by_negation([1, 0, 1, 0], [0.9, 0.9, 0.8, 0.2], reviews)
-    assert table.columns.tolist() == ["range", "n", "accuracy", "low", "high", "positive"]
-    assert table[["range", "n", "accuracy", "positive"]].to_numpy().tolist() == [
-        ["none", 2, 0.5, 0.5],
-        ["3 and more", 2, 1.0, 0.5],
+def test_accuracy_is_that_of_groups_by_negations_per_hundred_words():
+    fine = ["fine"]
+    reviews = [
+        [],
+        fine * 9,
+        ["nothing", *fine * 149],
+        ["never", *fine * 99],  # one in a hundred: the lower end belongs to it
+        ["not", "no", "nor", *fine * 103],
+        ["without", "hope"],
+        tokenize("It didn't work"),
     ]
+    probabilities = [0.9, 0.9, 0.9, 0.1, 0.9, 0.8, 0.1]
+    table = probes.accuracy_by_negation([1, 0, 1, 1, 1, 1, 0], probabilities, reviews)
+    assert table["range"].tolist() == ["none", "under 1", "1 to 2", "2 to 3", "3 and more"]
+    assert table["n"].tolist() == [2, 1, 1, 1, 2]
+    assert table["accuracy"].tolist() == [0.5, 1, 0, 1, 1]
+    assert table["positive"].tolist() == [0.5, 1, 1, 1, 0.5]
     assert table[["low", "high"]].iloc[0].tolist() == list(wilson_interval(1, 2))
 
 
 def test_groups_of_one_accuracy_are_told_from_groups_of_two():
     same = pd.DataFrame({"n": [200, 200, 200], "accuracy": [0.85, 0.86, 0.85]})
-    assert same_accuracy_p_value(same) > 0.9
-    assert same_accuracy_p_value(same.assign(accuracy=[0.85, 0.95, 0.85])) < 0.01
+    assert probes.same_accuracy_p_value(same) > 0.9
+    assert probes.same_accuracy_p_value(same.assign(accuracy=[0.85, 0.95, 0.85])) < 0.01
     # By hand, with the correction of Yates: 20 and 30 right, 25 expected of each.
     table = pd.DataFrame({"n": [40, 40], "accuracy": [0.5, 0.75]})
     corrected = 2 * (abs(20 - 25) - 0.5) ** 2 / 25 + 2 * (abs(20 - 15) - 0.5) ** 2 / 15
-    assert same_accuracy_p_value(table) == pytest.approx(chi2.sf(corrected, 1))
-    assert same_accuracy_p_value(same.assign(accuracy=1.0)) == 1
+    assert probes.same_accuracy_p_value(table) == pytest.approx(chi2.sf(corrected, 1))
+    assert probes.same_accuracy_p_value(same.assign(accuracy=1.0)) == 1
 
 
 # Copies and errors
@@ -127,9 +103,7 @@ def test_the_audit_counts_copies_and_near_duplicates_within_and_between_sets():
         ("kaggle", 4, "test", 1, 2),
         ("kaggle", 4, "kaggle", 0, 3),
     ]
-    table = audit(sets)
-    assert table.columns.tolist() == ["set", "n", "compared_with", "exact", "near"]
-    assert list(table.itertuples(index=False, name=None)) == rows
+    assert list(probes.audit(sets).itertuples(index=False, name=None)) == rows
 
 
 short_texts = st.lists(st.text("ab <", max_size=3).map("a{}".format), max_size=8)
@@ -137,7 +111,9 @@ short_texts = st.lists(st.text("ab <", max_size=3).map("a{}".format), max_size=8
 
 @given(short_texts, short_texts)
 def test_exact_copies_are_those_of_comparing_each_text_with_each(train, test):
-    table = audit({"train": train, "test": test}).set_index(["set", "compared_with"])["exact"]
+    table = probes.audit({"train": train, "test": test}).set_index(["set", "compared_with"])[
+        "exact"
+    ]
     known = set(map(normalised_text, train))
     assert table["test", "train"] == sum(normalised_text(text) in known for text in test)
     for name, texts in (("train", train), ("test", test)):
@@ -147,17 +123,12 @@ def test_exact_copies_are_those_of_comparing_each_text_with_each(train, test):
 
 def test_the_surest_errors_come_first_in_short_excerpts():
     long_review = "Bad.<br /><br />" + "very " * 500
+    sentiments = ["positive"] * 3 + ["negative"] * 2
     reviews = pd.DataFrame(
-        {
-            "review": ["a", "b", long_review, "d", "e"],
-            "sentiment": ["positive"] * 3 + ["negative"] * 2,
-        },
-        index=[10, 11, 12, 13, 14],
+        {"review": ["a", "b", long_review, "d", "e"], "sentiment": sentiments}, index=range(10, 15)
     )
-    table = misclassified(reviews, [0.9, 0.4, 0.05, 0.8, 0.1], n=2)
-    assert table.columns.tolist() == ["excerpt", "sentiment", "probability"]
-    assert table.index.tolist() == [12, 13]
-    assert table["probability"].tolist() == [0.05, 0.8]
+    table = probes.misclassified(reviews, [0.9, 0.4, 0.05, 0.8, 0.1], n=2)
+    assert table["probability"].to_dict() == {12: 0.05, 13: 0.8}
     assert table["excerpt"][12].startswith("Bad. very very")
     assert 100 < len(table["excerpt"][12]) <= 160
 
@@ -168,97 +139,87 @@ def test_the_surest_errors_come_first_in_short_excerpts():
 def test_influence_is_the_gradient_relative_to_the_last_word():
     model = small_model(dropout=0.9)
     reviews = [[2, 3, 4, 5, 6], [7, 6, 5, 4], [2, 2]]  # the last is too short to tell
-    table = influence_by_distance(model, ReviewDataset(reviews), max_distance=3)
+    table = probes.influence_by_distance(model, ReviewDataset(reviews), max_distance=3)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert table["distance"].tolist() == [0, 1, 2, 3]
     expected = []
-    model.eval()
     for review in reviews[:2]:
         vectors = model.embedding.weight[review][None].detach().requires_grad_()
-        model.classify(vectors, torch.tensor([len(review)])).backward()
+        model.eval().classify(vectors, torch.tensor([len(review)])).backward()
         norms = vectors.grad[0].norm(dim=1).flip(0)[:4]
         expected.append((norms / norms[0]).tolist())
     np.testing.assert_allclose(table["median"], np.mean(expected, axis=0), rtol=1e-4)
     with pytest.raises(ValueError, match="longest review has 5 words"):
-        influence_by_distance(model, ReviewDataset(reviews), max_distance=5)
+        probes.influence_by_distance(model, ReviewDataset(reviews), max_distance=5)
 
 
 def test_the_way_back_along_the_cell_state_alone():
     model, reviews = small_model(), ReviewDataset([[2, 3, 4, 5, 6], [7, 6, 5, 4]])
     cell = model.lstm.cells[0]
 
-    def both_ways():
-        return (
-            influence_by_distance(model, reviews, 3, through_hidden_state=through)["median"]
-            for through in (True, False)
-        )
+    def influence(**options):
+        return probes.influence_by_distance(model, reviews, 3, **options)["median"]
 
     with torch.no_grad():
         cell.forget_gate.bias.fill_(-20)  # only the hidden state carries anything on
-    everything, cell_state = both_ways()
-    assert (everything.iloc[1:] > 1e-4).all()
-    assert (cell_state.iloc[1:] < 1e-6).all()
+    assert (influence()[1:] > 1e-4).all()
+    assert (influence(through_hidden_state=False)[1:] < 1e-6).all()
     with torch.no_grad():
         cell.forget_gate.bias.fill_(1)
         for gate in cell.children():
             gate.weight[:, :3] = 0  # only the cell state does
-    everything, cell_state = both_ways()
-    np.testing.assert_allclose(everything, cell_state, rtol=1e-4)
-    assert cell_state.iloc[3] > 1e-3
+    assert influence()[3] > 1e-3
+    np.testing.assert_allclose(influence(), influence(through_hidden_state=False), rtol=1e-4)
 
 
 def test_a_gradient_that_keeps_nine_tenths_per_word_is_found_in_the_middle_of_its_curve():
     distance = np.arange(41)
-    median = 0.9**distance
-    median[:10] = 1  # beside the last word anything may be
+    median = np.where(distance < 10, 1, 0.9**distance)  # beside the last word anything may be
     table = pd.DataFrame({"distance": distance, "median": median})
-    assert kept_per_word(table) == pytest.approx(0.9)
+    assert probes.kept_per_word(table) == pytest.approx(0.9)
 
 
 def test_gates_are_those_of_the_cell_at_each_word():
-    model = small_model()
-    cell, seen = model.lstm.cells[0], []
-    openings = gate_openings(model, np.array([2, 7, 1, 3]))
+    model, ids, seen = small_model(), [2, 7, 1, 3], []
+    cell = model.lstm.cells[0]
+    openings = probes.gate_openings(model, np.array(ids))
     with torch.no_grad():
         state = (torch.zeros(1, 3), torch.zeros(1, 3))
-        for index in (2, 7, 1, 3):
-            x = model.embedding.weight[index][None]
+        for x in model.embedding.weight[ids].split(1):
             seen.append(torch.cat([state[0], x], dim=1))
             state = cell(x, state)
+        assert list(openings) == ["forget_gate", "input_gate", "output_gate"]
         for name, opening in openings.items():
             expected = getattr(cell, name)(torch.cat(seen)).sigmoid()
             np.testing.assert_allclose(opening, expected, rtol=1e-5)
-    assert list(openings) == ["forget_gate", "input_gate", "output_gate"]
-    assert gate_openings(small_model(cell="gru"), [2, 3]) == {}
+    assert probes.gate_openings(small_model(cell="gru"), [2, 3]) == {}
 
 
 # Memory and order
 
 
 def test_only_the_first_word_tells():
-    dataset = first_word_task(200, 9, seed=1)
+    dataset = probes.first_word_task(200, 9, seed=1)
     assert set(dataset.lengths) == {9}
     words = dataset.flat_ids.reshape(200, 9)
     assert (words[:, 0] == 2 + dataset.labels).all()
     assert words[:, 1:].min() == 4, "the answers stand nowhere else"
     assert 60 < dataset.labels.sum() < 140
-    assert not np.array_equal(words, first_word_task(200, 9, seed=2).flat_ids.reshape(200, 9))
+    assert not np.array_equal(
+        words, probes.first_word_task(200, 9, seed=2).flat_ids.reshape(200, 9)
+    )
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_what_is_near_is_learnt(cell):
-    assert remembered_first_word(cell, length=3) > 0.95
+    assert probes.remembered_first_word(cell, length=3) > 0.95
 
 
 def test_the_answers_are_to_sequences_that_neither_trained_nor_chose(monkeypatch):
     used = []
-    monkeypatch.setattr(
-        probes, "train", lambda model, *sets_and_config: used.extend(sets_and_config)
-    )
-    monkeypatch.setattr(
-        probes, "score", lambda model, dataset: used.append(dataset) or {"accuracy": 1}
-    )
-    assert remembered_first_word("lstm", length=3) == 1
+    monkeypatch.setattr(probes, "train", lambda model, *arguments: used.extend(arguments))
+    monkeypatch.setattr(probes, "score", lambda _, data: used.append(data) or {"accuracy": 1})
+    assert probes.remembered_first_word("lstm", length=3) == 1
     learnt, chosen_by, _, answered = used
     assert [len(dataset) for dataset in (learnt, chosen_by, answered)] == [1_000, 500, 500]
     assert not np.array_equal(chosen_by.flat_ids, answered.flat_ids)
@@ -266,7 +227,7 @@ def test_the_answers_are_to_sequences_that_neither_trained_nor_chose(monkeypatch
 
 def test_shuffling_keeps_each_reviews_words_and_label():
     dataset = ReviewDataset([[2, 3, 4, 5, 6, 7, 8, 9], [5, 5, 6], [1]], [1, 0, 1])
-    other = shuffled(dataset, seed=0)
+    other = probes.shuffled(dataset, seed=0)
     for row in range(3):
         ours, theirs = dataset[row][0].tolist(), other[row][0].tolist()
         assert Counter(ours) == Counter(theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import ExitStack, closing
 from functools import partial
 from types import SimpleNamespace
 
@@ -24,32 +25,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:Selection of the SingletonThread
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    """Forty made-up reviews, and tables in a new folder."""
+def small_world(tmp_path, monkeypatch):
+    """Forty made-up reviews, seven texts without labels, and tables in a new folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    lists = [["good", "film", f"w{n}"] if n % 2 else ["bad", "film", f"w{n}"] for n in range(40)]
     labels = np.arange(40) % 2
+    lists = [[("bad", "good")[label], "film", f"w{n}"] for n, label in enumerate(labels)]
     sets = ("train", "validation", "held_out")
-    made_up = StudyData(dict.fromkeys(sets, lists), dict.fromkeys(sets, labels), lists, lists[:7])
-    monkeypatch.setattr(reviews, "drawn_data", lambda: made_up)
-    return made_up
+    data = StudyData(dict.fromkeys(sets, lists), dict.fromkeys(sets, labels), lists, lists[:7])
+    monkeypatch.setattr(reviews, "drawn_data", lambda: data)
 
 
 @pytest.fixture
 def database():
     """Gives the URL of a database of that name in memory, where writing takes no time."""
-    kept = []
+    with ExitStack() as kept:
 
-    def url(name: str) -> str:
-        address = f"file:{name}-{id(kept)}?mode=memory&cache=shared"
-        kept.append(sqlite3.connect(address, uri=True))  # as long as this is open
-        return f"sqlite:///{address}&uri=true"
+        def url(name: str) -> str:
+            address = f"file:{name}-{id(kept)}?mode=memory&cache=shared"
+            kept.enter_context(closing(sqlite3.connect(address, uri=True)))
+            return f"sqlite:///{address}&uri=true"
 
-    yield url
-    for connection in kept:
-        connection.close()
+        yield url
 
 
 @pytest.fixture
@@ -67,29 +65,21 @@ def accuracies(monkeypatch):
         value = values.pop(0) if values else 0.5
         if isinstance(value, BaseException):
             raise value
-        rows = [
-            {"epoch": epoch, "validation_accuracy": value, "seconds": 1.0, "is_best": epoch == 1}
-            for epoch in (1, 2)
-        ]
-        for row in rows:
+        history = {"epoch": [1, 2], "validation_accuracy": value, "seconds": 1.0, "is_best": True}
+        history = pd.DataFrame(history)
+        for row in history.to_dict("records"):
             on_epoch(row)
-        return SimpleNamespace(history_=pd.DataFrame(rows))
+        return SimpleNamespace(history_=history)
 
     monkeypatch.setattr(search, "fitted", fitted)
     return values
 
 
-def settings_of(table: pd.DataFrame) -> pd.DataFrame:
-    return table.filter(like="params_")
-
-
 def test_it_trains_and_the_best_trial_can_be_trained_again(monkeypatch):
     def small(trial):
         rate = trial.suggest_float("learning_rate", 1e-3, 0.1, log=True)
-        return {"vectors": None, "vector_size": 4, "hidden_size": 4, "learning_rate": rate} | {
-            "min_count": 1,
-            "epochs": 2,
-        }
+        sizes = {"vector_size": 4, "hidden_size": 4, "min_count": 1, "epochs": 2}
+        return {"vectors": None, "learning_rate": rate, **sizes}
 
     monkeypatch.setattr(search, "suggest", small)
     monkeypatch.setattr(search, "START", {"learning_rate": 0.05})
@@ -115,37 +105,33 @@ def test_it_begins_with_the_base():
 
 
 def test_it_keeps_every_trial_and_goes_on(accuracies, search_on):
-    first = search_on(trials=3)
-    second = search_on(trials=5)
-    assert second["number"].tolist() == [0, 1, 2, 3, 4]
-    assert second["params_learning_rate"].is_unique
-    assert first["params_learning_rate"][0] == START["learning_rate"]
-    assert len(read_search()) == 5
-    assert set(json.loads(second["user_attrs_configuration"][4])) >= set(BASE)
+    search_on(trials=3)
+    table = search_on(trials=5)
+    assert table["number"].tolist() == [0, 1, 2, 3, 4]
+    assert table["params_learning_rate"].is_unique
+    assert table["params_learning_rate"][0] == START["learning_rate"]
+    assert set(json.loads(table["user_attrs_configuration"][4])) >= set(BASE)
     assert len(search_on(trials=5)) == 5
     (results.RESULTS / "search.csv").unlink()
-    assert len(search_on(trials=0)) == 5, "no more trials, but their table"
-    assert len(read_search()) == 5
+    assert len(search_on(trials=0)) == len(read_search()) == 5, "no more trials, but their table"
 
 
-def test_a_trial_below_the_median_is_stopped(accuracies, search_on):
-    accuracies += [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
-    table = search_on(trials=6)
-    assert table["state"].tolist() == [*["COMPLETE"] * 5, "PRUNED"]
-    assert table["value"].tolist() == [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
-    assert table["user_attrs_seconds"].tolist() == [*[2.0] * 5, 1.0]
-
-
-def test_a_trial_that_diverges_is_a_bad_trial_only(accuracies, search_on):
-    accuracies += [0.8, FloatingPointError("loss"), 0.7]
-    assert search_on(trials=3)["state"].tolist() == ["COMPLETE", "PRUNED", "COMPLETE"]
+def test_a_trial_below_the_median_is_stopped_and_one_that_diverges_is_a_bad_trial_only(
+    accuracies, search_on
+):
+    accuracies += [0.9, 0.8, FloatingPointError("loss"), 0.7, 0.85, 0.75, 0.5]
+    table = search_on(trials=7)
+    pruned = table["state"] == "PRUNED"
+    assert table.index[pruned].tolist() == [2, 6]
+    assert (table["state"][~pruned] == "COMPLETE").all()
+    assert table["value"].drop(2).tolist() == [0.9, 0.8, 0.7, 0.85, 0.75, 0.5]
+    assert table["user_attrs_seconds"].drop(2).tolist() == [*[2.0] * 5, 1.0]
 
 
 def test_the_base_is_tried_again_where_its_trial_was_interrupted_or_killed(accuracies, database):
     storage = database("killed")
-    killed = optuna.create_study(
-        storage=storage, study_name=search.STUDY_NAME, direction="maximize"
-    )
+    name = search.STUDY_NAME
+    killed = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     killed.enqueue_trial(START)
     suggest(killed.ask())  # and is never told
     accuracies += [KeyboardInterrupt()]
@@ -158,51 +144,42 @@ def test_the_base_is_tried_again_where_its_trial_was_interrupted_or_killed(accur
     assert rates[3] != START["learning_rate"]
 
 
-@pytest.mark.parametrize("seed", [0, 4_294_968, 2**32 - 1])
-def test_searches_with_other_seeds_share_a_storage(accuracies, database, seed):
-    storage = database("shared")
-    run_search(1, trials=3, storage=storage)
-    table = run_search(seed, trials=6, storage=storage)
-    assert len(table) == 6
-    assert table["params_learning_rate"].nunique() == 6
-
-
-def test_the_seed_decides(accuracies, database):
-    found = []
-    for number, seed in enumerate((0, 0, 1)):
-        found.append(settings_of(run_search(seed, trials=3, storage=database(f"of_{number}"))))
+def test_the_seed_decides_and_searches_with_other_seeds_share_a_storage(accuracies, database):
+    def settings(seed: int, name: str, trials: int = 2) -> pd.DataFrame:
+        table = run_search(seed, trials=trials, storage=database(name))
         (results.RESULTS / "search.csv").unlink()
-    assert found[0].head(2).equals(found[1].head(2))
-    assert not found[0].iloc[1].equals(found[2].iloc[1])
+        return table.filter(like="params_")
+
+    first, greatest = settings(0, "first"), 2**32 - 1
+    assert first.equals(settings(0, "same"))
+    assert not first.equals(settings(greatest, "other"))
+    assert settings(greatest, "first", trials=4)["params_learning_rate"].nunique() == 4
 
 
-def test_trials_of_other_data_are_not_gone_on_with(accuracies, search_on, data, monkeypatch):
-    search_on(trials=2)
-    other = StudyData(data.token_lists, data.labels, [], data.unlabelled * 2)
-    monkeypatch.setattr(reviews, "drawn_data", lambda: other)
-    with pytest.raises(DataError, match="are of other data"):
-        search_on(trials=3)
+FACTS = {"configuration": "{}", "train_n": 40, "validation_n": 40, "unlabelled_n": 7}
 
 
-@pytest.mark.parametrize("foreign", ["direction", "parameters", "older", "facts"])
-def test_another_study_of_the_same_name_is_refused_and_the_table_stays(
-    accuracies, database, search_on, data, foreign
+@pytest.mark.parametrize(
+    ("direction", "parameter", "facts", "reason"),
+    [
+        ("minimize", "dropout", FACTS, "another study"),
+        ("maximize", "depth", FACTS, "another study"),
+        ("maximize", "dropout", {**FACTS, "configuration": '{"model": {}}'}, "another study"),
+        ("maximize", "dropout", {}, "another study"),
+        ("maximize", "dropout", {**FACTS, "unlabelled_n": 8}, "other data"),
+    ],
+)
+def test_trials_of_another_study_or_other_data_are_refused_and_the_table_stays(
+    accuracies, database, search_on, direction, parameter, facts, reason
 ):
     search_on(trials=1)
     before = (results.RESULTS / "search.csv").read_bytes()
     storage = database("foreign")
-    direction = "minimize" if foreign == "direction" else "maximize"
     study = optuna.create_study(storage=storage, study_name=search.STUDY_NAME, direction=direction)
-    for _ in range(2):
-        trial = study.ask()
-        trial.suggest_float("depth" if foreign == "parameters" else "dropout", 0, 1)
-        configuration = {"model": {}} if foreign == "older" else {"dropout": 0.5}
-        if foreign != "facts":
-            facts = {**data.sizes, "configuration": json.dumps(configuration)}
-            for name, value in facts.items():
-                trial.set_user_attr(name, value)
-        study.tell(trial, 0.9)
-    with pytest.raises(DataError, match=r"foreign.* holds another study of the name"):
+    between = {parameter: optuna.distributions.FloatDistribution(0, 1)}
+    trial = {"params": {parameter: 0.5}, "distributions": between, "user_attrs": facts}
+    study.add_trial(optuna.create_trial(value=0.9, **trial))
+    with pytest.raises(DataError, match=f"foreign.* (holds|are of) {reason}"):
         run_search(trials=3, storage=storage)
     assert (results.RESULTS / "search.csv").read_bytes() == before
 

@@ -7,18 +7,10 @@ import torch
 
 from lstm_sentiment.data import ReviewDataset, make_loader
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.report.speed import (
-    compare_speed,
-    differences_from_torch,
-    largest_disagreement,
-    lstm_contenders,
-    machine,
-    reading_time,
-)
+from lstm_sentiment.report import speed
 
-BATCH = next(
-    iter(make_loader(ReviewDataset([[2, 3], [4, 5, 6, 7], [8]], [0, 1, 1]), 3, shuffle=False))
-)
+REVIEWS = ReviewDataset([[2, 3], [4, 5, 6, 7], [8]], [0, 1, 1])
+(BATCH,) = make_loader(REVIEWS, 3, shuffle=False)
 
 
 def small_model(**options) -> SentimentLSTM:
@@ -48,7 +40,7 @@ def test_speeds_are_compared_with_the_first_model(clock):
     first, second = Timed(matrix, 3), Timed(matrix, 3)
     second.seconds = 4.0
     before = second.output.weight.clone()
-    table = compare_speed({"first": first, "second": second}, [BATCH, BATCH], rounds=3)
+    table = speed.compare_speed({"first": first, "second": second}, [BATCH, BATCH], rounds=3)
     assert table["model"].tolist() == ["first", "second"]
     for step in ("training", "inference"):
         assert table[f"{step}_ms"].tolist() == [1000, 4000]
@@ -60,7 +52,6 @@ def test_speeds_are_compared_with_the_first_model(clock):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"bidirectional": True},
         {"num_layers": 2, "freeze_embedding": True},
         {"pooling": "mean_max", "embedding_dropout": 0.5, "dropout": 0.5},
@@ -69,34 +60,34 @@ def test_speeds_are_compared_with_the_first_model(clock):
 )
 def test_models_that_compute_the_same_agree(options):
     model = small_model(**options).eval()
-    assert 0 < largest_disagreement(lstm_contenders(model), BATCH) < 1e-5
+    assert 0 < speed.largest_disagreement(speed.lstm_contenders(model), BATCH) < 1e-5
     assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("change", ["lstm.lstm.weight_hh_l0", "output.weight"])
 @pytest.mark.parametrize("value", [0.1, torch.nan])
 def test_a_model_that_computes_something_else_is_found_out(change, value):
-    contenders = lstm_contenders(small_model())
+    contenders = speed.lstm_contenders(small_model())
     with torch.no_grad():
         contenders["nn.LSTM, packed"].get_parameter(change)[0, 0] += value
     with pytest.raises(ValueError, match=r"do not compute the same: .* of 'nn\.LSTM, packed' is"):
-        largest_disagreement(contenders, BATCH)
+        speed.largest_disagreement(contenders, BATCH)
 
 
 def test_a_gradient_that_is_zero_is_no_difference():
     words = ReviewDataset([[2], [3], [4]], [0, 1, 1])  # their weights of earlier states have none
     (batch,) = make_loader(words, 3, shuffle=False)
-    assert largest_disagreement(lstm_contenders(small_model()), batch) < 1e-5
+    assert speed.largest_disagreement(speed.lstm_contenders(small_model()), batch) < 1e-5
 
 
 @pytest.mark.parametrize("backend", ["fused", "reference"])
 def test_the_difference_from_torch_is_rounding_and_tells_a_wrong_layer(backend, monkeypatch):
-    found = differences_from_torch(1, True, torch.float64, backend)
+    found = speed.differences_from_torch(1, True, torch.float64, backend)
     assert set(found) == {"outputs", "final_states", "gradients"}
     assert all(0 < difference < 1e-11 for difference in found.values())
     right = torch.sigmoid
     monkeypatch.setattr(torch, "sigmoid", lambda x: right(1.001 * x))
-    wrong = differences_from_torch(1, True, torch.float64, "reference")
+    wrong = speed.differences_from_torch(1, True, torch.float64, "reference")
     assert all(difference > 1e-5 for difference in wrong.values())
 
 
@@ -109,11 +100,11 @@ def test_reading_time_is_that_of_so_many_words(clock, monkeypatch):
         return forward(self, ids, lengths)
 
     monkeypatch.setattr(SentimentLSTM, "forward", timed)
-    table = reading_time(small_model(), [2, 3, 4, 5, 6, 7], [2, 5])
+    table = speed.reading_time(small_model(), [2, 3, 4, 5, 6, 7], [2, 5])
     assert table["words"].tolist() == [2, 5]
     assert table["milliseconds"].tolist() == pytest.approx([2, 5])
 
 
 def test_the_machine_is_named():
-    assert machine()["processor"]
-    assert machine()["torch"] == torch.__version__
+    assert speed.machine()["processor"]
+    assert speed.machine()["torch"] == torch.__version__

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,8 +92,6 @@ def test_texts_become_lists_of_words_in_their_order_and_lists_stay():
         ("good", "list of strings, got a str; put a single text in brackets"),
         (pd.DataFrame({"review": ["good"]}), "got a DataFrame; .* name the column"),
         (["good", "bad", 3.5], r"texts\[2\] must be a string, got a float: 3\.5"),
-        ([None], r"texts\[0\] must be a string, got a NoneType"),
-        ([b"bytes"], "got a bytes"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused(texts, message):
@@ -103,13 +99,12 @@ def test_what_is_no_list_of_texts_is_refused(texts, message):
         tokenize_all(texts)
 
 
-@pytest.mark.parametrize(
-    "other", ["it is fine a film", "It&#32;is <BR/>FINE -- a film!", " it_is\nfine; a... film "]
-)
-def test_markup_case_and_punctuation_do_not_make_another_review_but_words_do(other):
-    assert normalised_text("It is fine<br />A film.") == normalised_text(other)
-    assert normalised_text("Is it fine a film") != normalised_text(other)
-    assert normalised_text("It is fine a fil m") != normalised_text(other)
+def test_markup_case_and_punctuation_do_not_make_another_review_but_words_do():
+    review = normalised_text("It is fine<br />A film.")
+    for same in ("it is fine a film", "It&#32;is <BR/>FINE -- a film!", " it_is\nfine; a... film "):
+        assert normalised_text(same) == review
+    for other in ("Is it fine a film", "It is fine a fil m"):
+        assert normalised_text(other) != review
 
 
 # ---- Vocabulary ----
@@ -158,14 +153,6 @@ def test_the_names_of_the_reserved_indices_are_unknown_words():
     assert vocabulary.encode(["<pad>", "<unk>", "film"]) == [1, 1, 2]
 
 
-def test_a_vocabulary_survives_json():
-    before = Vocabulary.from_tokens(TOKEN_LISTS, min_count=1)
-    after = Vocabulary(*json.loads(json.dumps([before.words, before.counts.tolist()])))
-    assert after.words == before.words
-    assert np.array_equal(after.counts, before.counts)
-    assert after.encode(["c", "x"]) == before.encode(["c", "x"])
-
-
 @pytest.mark.parametrize(
     ("words", "counts", "message"),
     [
@@ -181,22 +168,18 @@ def test_a_vocabulary_that_does_not_fit_is_refused(words, counts, message):
 
 
 def test_a_string_is_not_taken_for_a_list_of_letters():
-    vocabulary = Vocabulary.from_tokens(TOKEN_LISTS)
-    for use in (
-        lambda: Vocabulary.from_tokens(["a good film"]),
-        lambda: vocabulary.encode("a good film"),
-        lambda: encode_reviews(["a good film"], vocabulary, 5),
-    ):
-        with pytest.raises(DataError, match=r"list of words, got 'a.*'; tokenize it"):
-            use()
+    for use in (Vocabulary.from_tokens([]).encode, lambda text: Vocabulary.from_tokens([text])):
+        with pytest.raises(DataError, match=r"list of words, got 'a good film'; tokenize it"):
+            use("a good film")
 
 
 # ---- Length ----
 
-LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=30).filter(any)
 
-
-@given(LENGTHS, st.sampled_from([0.1, 0.25, 0.5, 0.75]))
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=30).filter(any),
+    st.sampled_from([0.1, 0.25, 0.5, 0.75]),
+)
 def test_the_length_chosen_is_the_largest_within_the_accepted_padding(lengths, max_padding):
     def share_of_padding(limit):
         return sum(max(0, limit - length) for length in lengths) / (limit * len(lengths))
@@ -206,10 +189,9 @@ def test_the_length_chosen_is_the_largest_within_the_accepted_padding(lengths, m
     within = [limit for limit in limits if share_of_padding(limit) <= max_padding]
     assert choice.max_length == max(within, default=1)
     assert choice.padding_share == pytest.approx(share_of_padding(choice.max_length))
-    kept = [len(truncate([1] * length, choice.max_length)) for length in lengths]
+    kept = np.minimum(lengths, choice.max_length)
     assert choice.dropped_token_share == pytest.approx(1 - sum(kept) / sum(lengths))
-    cut = sum(a != b for a, b in zip(kept, lengths, strict=True))
-    assert choice.truncated_share == pytest.approx(cut / len(lengths))
+    assert choice.truncated_share == pytest.approx(np.mean(kept != lengths))
 
 
 @pytest.mark.parametrize("lengths", [[], [0, 0]])
@@ -221,27 +203,23 @@ def test_no_length_is_chosen_without_tokens(lengths):
 @pytest.mark.parametrize(
     ("keep", "expected"),
     [
-        ("head", [0, 1, 2, 3, 4, 5, 6, 7]),
-        ("tail", [12, 13, 14, 15, 16, 17, 18, 19]),
-        ("head_and_tail", [0, 1, 14, 15, 16, 17, 18, 19]),
+        ("head", [2, 3, 4, 5, 6, 7, 8, 9]),
+        ("tail", [14, 15, 16, 17, 18, 19, 20, 21]),
+        ("head_and_tail", [2, 3, 16, 17, 18, 19, 20, 21]),
     ],
 )
-def test_truncation_keeps_the_end_that_was_asked_for(keep, expected):
-    assert truncate(range(20), 8, keep) == expected
-    vocabulary = Vocabulary(["<pad>", "<unk>", *map(str, range(2, 20))], [0] * 20)
-    tokens = list(map(str, range(20)))
-    assert encode_reviews([tokens, tokens[2:4]], vocabulary, 8, keep) == [
-        [max(1, index) for index in expected],
-        [2, 3],
-    ]
+def test_what_was_asked_for_is_kept_of_a_long_review_and_all_of_a_short_one(keep, expected):
+    words = list(map(str, range(2, 22)))
+    vocabulary = Vocabulary(["<pad>", "<unk>", *words], [0] * 22)
+    encoded = encode_reviews([words, words[:9], words[:8], []], vocabulary, 8, keep)
+    assert encoded[0] == expected
+    assert [len(ids) for ids in encoded] == [8, 8, 8, 0]
+    assert encoded[2] == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
-@given(st.lists(st.integers()), st.integers(1, 20), st.sampled_from(["head", "tail", None]))
-def test_truncation_never_exceeds_the_length_and_leaves_short_sequences_alone(ids, limit, keep):
-    cut = truncate(ids, limit, keep or "head_and_tail")
-    assert len(cut) == min(len(ids), limit)
-    if len(ids) <= limit:
-        assert cut == ids
+def test_an_unknown_part_to_keep_is_refused_though_nothing_is_cut():
+    with pytest.raises(ValueError, match="keep is 'ends'; it must be one of"):
+        truncate([2, 3], 5, "ends")
 
 
 # ---- Labels ----
@@ -253,12 +231,7 @@ def test_positive_is_one_and_negative_zero():
     assert labels.tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("label", ["Positive", "neutral", 1, None])
+@pytest.mark.parametrize("label", ["Positive", 1, None])
 def test_an_unknown_sentiment_is_refused(label):
     with pytest.raises(DataError, match="'positive' or 'negative', got"):
         encode_labels(["positive", label])
-
-
-def test_an_unknown_part_to_keep_is_refused_though_nothing_is_cut():
-    with pytest.raises(ValueError, match="keep is 'ends'; it must be one of"):
-        truncate([2, 3], 5, "ends")

@@ -13,17 +13,12 @@ import pytest
 import torch
 from recorded import RECORDED, WORDS, texts_and_sentiments
 
+from lstm_sentiment import text
 from lstm_sentiment.data import ReviewDataset, draw_balanced, make_loader, split_reviews
 from lstm_sentiment.embeddings import build_embedding_matrix
 from lstm_sentiment.files.vectors import as_keyed_vectors
 from lstm_sentiment.model import SentimentLSTM
-from lstm_sentiment.text import (
-    Vocabulary,
-    choose_max_length,
-    encode_labels,
-    encode_reviews,
-    tokenize,
-)
+from lstm_sentiment.text import tokenize
 from lstm_sentiment.training import TrainingConfig, predict_proba, train
 
 SENTENCES = [
@@ -34,25 +29,12 @@ SENTENCES = [
     "\uff21\uff22\uff23 \u0660\u0661 100% a_b `quoted' n't did n't \u4e2d\u6587 \U0001f600 \u00bd",
     "",
 ]
+DROPPED = {"embedding_dropout": 0.2, "spatial_dropout": 0.1, "recurrent_dropout": 0.2}
+WIDE = {"dropout": 0.3, "num_layers": 2, "bidirectional": True, "pooling": "mean_max"}
+REGULARISED = {"label_smoothing": 0.1, "averaging_decay": 0.9, "adversarial_norm": 1.0}
 TRAININGS = {
     "plain": ({"embedding_dropout": 0.5, "dropout": 0.5}, {}),
-    "everything": (
-        {
-            "embedding_dropout": 0.2,
-            "spatial_dropout": 0.1,
-            "recurrent_dropout": 0.2,
-            "dropout": 0.3,
-            "num_layers": 2,
-            "bidirectional": True,
-            "pooling": "mean_max",
-        },
-        {
-            "label_smoothing": 0.1,
-            "averaging_decay": 0.9,
-            "adversarial_norm": 1.0,
-            "recurrent_rate_factor": 0.5,
-        },
-    ),
+    "everything": ({**DROPPED, **WIDE}, {**REGULARISED, "recurrent_rate_factor": 0.5}),
     "gru": ({"cell": "gru", "dropout": 0.2}, {"schedule": "constant"}),
     "rnn, frozen": ({"cell": "rnn", "freeze_embedding": True}, {}),
 }
@@ -66,20 +48,17 @@ def pipeline() -> SimpleNamespace:
     reviews = pd.DataFrame({"review": texts, "sentiment": sentiments})
     reviews = reviews.drop_duplicates("review", ignore_index=True)
     split = split_reviews(draw_balanced(reviews, 200, 3), seed=1)
-    tokens = [[tokenize(text) for text in part["review"]] for part in split]
-    vocabulary = Vocabulary.from_tokens(tokens[0])
-    max_length = choose_max_length([len(words) for words in tokens[0]]).max_length
+    tokens = [[tokenize(review) for review in part["review"]] for part in split]
+    vocabulary = text.Vocabulary.from_tokens(tokens[0])
+    max_length = text.choose_max_length([len(words) for words in tokens[0]]).max_length
     numbers = np.random.default_rng(2).normal(size=(10, 12)).astype(np.float32)
     matrix, _ = build_embedding_matrix(vocabulary, as_keyed_vectors(WORDS[:10], numbers), 4)
-    sets = [
-        ReviewDataset(
-            encode_reviews(words, vocabulary, max_length), encode_labels(part["sentiment"])
-        )
-        for words, part in zip(tokens, split, strict=True)
-    ]
-    return SimpleNamespace(
-        split=split, vocabulary=vocabulary, max_length=max_length, matrix=matrix, sets=sets
-    )
+    sets = []
+    for words, part in zip(tokens, split, strict=True):
+        token_ids = text.encode_reviews(words, vocabulary, max_length)
+        sets.append(ReviewDataset(token_ids, text.encode_labels(part["sentiment"])))
+    names = {"split": split, "vocabulary": vocabulary, "max_length": max_length}
+    return SimpleNamespace(**names, matrix=matrix, sets=sets)
 
 
 def test_sentences_have_the_same_tokens():

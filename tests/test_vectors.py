@@ -19,13 +19,9 @@ from lstm_sentiment.text import DataError
 WORDS = ["the", "good", "bad", "film", "Hollywood", "café"]
 
 
-@pytest.fixture
-def vectors():
-    return as_keyed_vectors(list(WORDS), random_matrix(len(WORDS), 5))
-
-
-def random_matrix(*shape):
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+def random_vectors(words=WORDS, dimension=5):
+    matrix = np.random.default_rng(0).normal(size=(len(words), dimension)).astype(np.float32)
+    return as_keyed_vectors(list(words), matrix)
 
 
 def assert_same_vectors(actual, expected):
@@ -41,14 +37,31 @@ def write_vectors(path, vectors, form):
     return path
 
 
+@pytest.fixture
+def written(tmp_path):
+    """Writes bytes to a file."""
+
+    def write(content):
+        path = tmp_path / "vectors.txt"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
 @pytest.mark.parametrize("form", ["text", "glove", "binary"])
 @pytest.mark.parametrize("name", ["vectors", "vectors.gz"])
-def test_each_format_reads_as_gensim_reads_it(form, name, vectors, tmp_path):
-    path = write_vectors(tmp_path / name, vectors, form)
+def test_each_format_reads_as_gensim_reads_it_or_only_the_words_asked_for(form, name, tmp_path):
+    path = write_vectors(tmp_path / name, random_vectors(), form)
     expected = KeyedVectors.load_word2vec_format(
         path, binary=form == "binary", no_header=form == "glove"
     )
     assert_same_vectors(read_vector_file(path), expected)
+    kept = ["bad", "Hollywood", "café"]
+    assert_same_vectors(
+        read_vector_file(path, words=["bad", "hollywood", "café", "absent"]),
+        as_keyed_vectors(kept, expected[kept]),
+    )
 
 
 @settings(max_examples=50)
@@ -66,15 +79,6 @@ def test_any_finite_vectors_come_back_exactly(matrix, form, tmp_path_factory):
     assert_same_vectors(read_vector_file(path), vectors)
 
 
-@pytest.mark.parametrize("form", ["text", "glove", "binary"])
-def test_only_the_words_asked_for_are_kept(form, vectors, tmp_path):
-    path = write_vectors(tmp_path / "vectors", vectors, form)
-    kept = read_vector_file(path, words=["bad", "hollywood", "café", "absent"])
-    assert kept.index_to_key == ["bad", "Hollywood", "café"]
-    for word in kept.index_to_key:
-        np.testing.assert_array_equal(kept[word], vectors[word])
-
-
 @pytest.mark.parametrize("form", ["text", "binary"])
 @pytest.mark.parametrize("name", ["vectors", "vectors.gz"])
 def test_memory_does_not_grow_with_the_file(form, name, tmp_path, monkeypatch):
@@ -82,8 +86,7 @@ def test_memory_does_not_grow_with_the_file(form, name, tmp_path, monkeypatch):
 
     def peak_while_reading(rows):
         words = [f"word{i}" for i in range(rows)]
-        vectors = as_keyed_vectors(words, random_matrix(rows, 100))
-        path = write_vectors(tmp_path / name, vectors, form)
+        path = write_vectors(tmp_path / name, random_vectors(words, 100), form)
         tracemalloc.start()
         read_vector_file(path, words=["word0", "word7", f"word{rows - 1}"])
         peak = tracemalloc.get_traced_memory()[1]
@@ -95,18 +98,11 @@ def test_memory_does_not_grow_with_the_file(form, name, tmp_path, monkeypatch):
     assert large < 1.2 * small
 
 
-def test_the_last_numbers_of_a_row_are_the_vector_when_a_word_holds_blanks(tmp_path):
-    path = tmp_path / "glove.txt"
-    path.write_text(". 1 2\n. . . 3 4\ngood 5 6\nat me@home.org 7 8\n")
+def test_the_last_numbers_of_a_row_are_the_vector_when_a_word_holds_blanks(written):
+    path = written(b". 1 2\n. . . 3 4\ngood 5 6\nat me@home.org 7 8\n")
     assert read_vector_file(path).index_to_key == [".", ". . .", "good", "at me@home.org"]
     kept = read_vector_file(path, words=[".", "good", "at"])
     assert {word: list(kept[word]) for word in kept.index_to_key} == {".": [1, 2], "good": [5, 6]}
-
-
-def test_trailing_blanks_and_windows_line_ends_are_no_part_of_a_vector(tmp_path):
-    path = tmp_path / "vectors.txt"
-    path.write_bytes(b"2 3\r\ngood 1 2 3 \r\nbad 4 5 6\r\n\r\n")
-    assert read_vector_file(path).vectors.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -117,31 +113,26 @@ def test_trailing_blanks_and_windows_line_ends_are_no_part_of_a_vector(tmp_path)
         b"2\t2\ngood\t1\t2\nbad\t3\t4\n",
         b"good\t1\t2\nbad\t3\t4\n",
         b"2  2\ngood  1  2\nbad  3   4\n",
+        b"2 2\r\ngood 1 2 \r\nbad 3 4\r\n\r\n",
     ],
-    ids=["mark", "mark, GloVe", "tabs", "tabs, GloVe", "several blanks"],
+    ids=["mark", "mark, GloVe", "tabs", "tabs, GloVe", "several blanks", "Windows line ends"],
 )
-def test_marks_tabs_and_several_blanks_do_no_harm(tmp_path, content):
-    path = tmp_path / "vectors.txt"
-    path.write_bytes(content)
-    for words in (None, ["good", "bad"]):
-        vectors = read_vector_file(path, words)
-        assert vectors.index_to_key == ["good", "bad"]
-        assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
+@pytest.mark.parametrize("words", [None, ["good", "bad"]])
+def test_marks_tabs_blanks_and_line_ends_do_no_harm(written, content, words):
+    vectors = read_vector_file(written(content), words)
+    assert vectors.index_to_key == ["good", "bad"]
+    assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_repeated_word_keeps_its_first_vector_and_is_counted(tmp_path):
-    path = tmp_path / "vectors.txt"
-    path.write_text("3 2\ngood 1 2\nbad 3 4\ngood 5 6\n")
+def test_a_repeated_word_keeps_its_first_vector_and_is_counted(written):
+    path = written(b"3 2\ngood 1 2\nbad 3 4\ngood 5 6\n")
     with pytest.warns(UserWarning, match="1 rows repeat a word"):
-        vectors = read_vector_file(path)
-    assert vectors["good"].tolist() == [1, 2]
+        assert read_vector_file(path)["good"].tolist() == [1, 2]
 
 
 BINARY = b"2 3\n" + b"good " + np.float32([1, 2, 3]).tobytes() + b"bad " + bytes(12)
 BROKEN_FILES = {
     "empty": (b"", "not a word-vector file"),
-    "web page": (b"<!DOCTYPE html>\n<html><body>404</body></html>", "not a word-vector file"),
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid 1\n", "not a word-vector file"),
     "old Mac line ends": (b"2 2\rgood 1 2\rbad 3 4\r", "not a word-vector file"),
     "UTF-16": ("2 2\ngood 1 2\nbad 3 4\n".encode("utf-16"), "not a word-vector file"),
     "no numbers": (b"the film was good\n", "not a word-vector file"),
@@ -149,9 +140,7 @@ BROKEN_FILES = {
     "fewer rows": (b"3 2\ngood 1 2\nbad 3 4\n", "announces 3 rows, but there are 2"),
     "more rows": (b"1 2\ngood 1 2\nbad 3 4\n", "announces 1 rows, but there are 2"),
     "cut row": (b"2 3\ngood 1 2 3\nbad 4 5", "row 2 has fewer than 3 numbers"),
-    "short row": (b"good 1 2 3\nbad 4 5 \n", "row 2"),
     "long row": (b"good 1 2 3\nbad 4 5 6 7\n", "row 2 has more than 3 numbers"),
-    "wrong dimension": (b"2 2\ngood 1 2 3\nbad 4 5 6\n", "row 1 has more than 2 numbers"),
     "no number": (b"2 2\ngood 1 2\nbad x 4\n", "row 2 is broken"),
     "NaN": (b"2 2\ngood 1 2\nbad nan 4\n", "row 2 holds a number that is NaN or infinite"),
     "infinite": (b"2 2\ngood 1 -inf\nbad 3 4\n", "row 1 holds a number that is NaN or infinite"),
@@ -166,18 +155,11 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize(("content", "reason"), BROKEN_FILES.values(), ids=BROKEN_FILES)
-def test_a_broken_file_is_refused_with_its_name_and_the_reason(content, reason, tmp_path):
-    path = tmp_path / "vectors.txt"
-    path.write_bytes(content)
+def test_a_broken_file_is_refused_with_its_name_and_the_reason(written, content, reason):
+    path = written(content)
     with pytest.raises(DataError, match=reason) as caught:
         read_vector_file(path, words=["good", "bad"])
     assert str(path) in str(caught.value)
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "absent.bin", tmp_path):
-        with pytest.raises(DataError, match="cannot be read"):
-            read_vector_file(path)
 
 
 @settings(max_examples=200)
@@ -191,8 +173,3 @@ def test_any_bytes_are_read_or_refused_never_a_crash(content, header, tmp_path_f
         return
     assert np.isfinite(vectors.vectors).all()
     assert len(vectors.vectors) == len(vectors.index_to_key)
-
-
-def test_a_matrix_has_a_row_for_each_word():
-    with pytest.raises(ValueError, match="a row for each of 2 words"):
-        as_keyed_vectors(["good", "bad"], random_matrix(3, 4))

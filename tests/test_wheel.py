@@ -20,20 +20,15 @@ def installed(tmp_path_factory):
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(
-        ROOT / "lstm_sentiment",
-        source / "lstm_sentiment",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lstm_sentiment", source / "lstm_sentiment", ignore=ignored)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
-    subprocess.run([*pip, *build, str(source)], check=True, cwd=source)
+    offline = ["--no-index", "--no-deps"]
+    build = ["wheel", *offline, "--no-build-isolation", "--wheel-dir", target, source]
+    subprocess.run([*pip, *build], check=True, cwd=source)
     (wheel,) = target.glob("*.whl")
-    subprocess.run(
-        [*pip, "install", "--no-index", "--no-deps", "--target", str(target), str(wheel)],
-        check=True,
-        cwd=source,
-    )
+    install = ["install", *offline, "--target", target, wheel]
+    subprocess.run([*pip, *install], check=True, cwd=source)
     return target
 
 
@@ -44,13 +39,15 @@ def run(installed, folder, *command):
     )
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(installed):
+def test_the_wheel_holds_the_package_its_command_and_nothing_else(installed):
     (wheel,) = installed.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("lstm_sentiment/**/*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
     assert "lstm_sentiment/py.typed" in names
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"lstm_sentiment"}
+    (entry_points,) = installed.glob("lstm_sentiment-*/entry_points.txt")
+    assert "lstm-sentiment = lstm_sentiment.__main__:console" in entry_points.read_text()
 
 
 def test_it_trains_and_predicts_in_any_folder(installed, tmp_path):
@@ -63,8 +60,3 @@ def test_it_trains_and_predicts_in_any_folder(installed, tmp_path):
     assert judged.stdout.startswith("review,sentiment,probability\na good film,"), judged.stderr
     where = run(installed, tmp_path, "-c", "import lstm_sentiment; print(lstm_sentiment.__file__)")
     assert where.stdout.startswith(str(installed)), "not the checkout was tested"
-
-
-def test_the_command_is_installed(installed):
-    (entry_points,) = installed.glob("lstm_sentiment-*/entry_points.txt")
-    assert "lstm-sentiment = lstm_sentiment.__main__:console" in entry_points.read_text()
