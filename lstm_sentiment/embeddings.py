@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from lstm_sentiment.text import RESERVED_WORDS, DataError, Vocabulary, tokenize_all
+from lstm_sentiment.text import PADDING_INDEX, RESERVED_WORDS, DataError, Vocabulary, tokenize_all
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -98,19 +98,22 @@ def build_embedding_matrix(
         form = next((f for f in (word, word.capitalize(), word.upper()) if f in row_of), None)
         if form is not None and index >= len(RESERVED_WORDS):
             found[index] = row_of[form]
-    known = vectors.vectors[list(found.values())]  # (n, D)
-    if not found or not np.isfinite(known).all():
-        raise DataError(
-            "no word of the vocabulary has a vector; are they of another language?"
-            if not found
-            else "a vector holds NaN or infinity; fetch the vectors again"
-        )
+    known = _usable(vectors.vectors[list(found.values())])  # (n, D)
     shape = (len(vocabulary), vectors.vector_size)
     random = np.random.default_rng(seed).normal(0.0, float(known.std()), shape)
     matrix = random.astype(np.float32)
     matrix[list(found)] = known
-    matrix[0] = 0.0
+    matrix[PADDING_INDEX] = 0.0
     return matrix, _coverage(vocabulary, list(found))
+
+
+def _usable(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, D), unless there are none or one is broken."""
+    if not len(vectors):
+        raise DataError("no word of the vocabulary has a vector; are they of another language?")
+    if not np.isfinite(vectors).all():
+        raise DataError("a vector holds NaN or infinity; fetch the vectors again")
+    return vectors
 
 
 def _coverage(vocabulary: Vocabulary, covered: Sequence[int]) -> Coverage:

@@ -39,25 +39,21 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def evaluate(
-    labels: ArrayLike, probabilities: ArrayLike, threshold: float = 0.5, seed: int = 0
-) -> dict:
+def evaluate(labels: ArrayLike, probabilities: ArrayLike) -> dict:
     """Accuracy, precision, recall and F1 of the class "positive", each with a 95% interval.
 
-    labels, probabilities: (n,); a probability of at least `threshold` predicts "positive".
+    labels, probabilities: (n,); a probability of at least 0.5 predicts "positive".
     Accuracy, precision and recall are proportions and get Wilson's interval: precision among the
     reviews predicted positive, recall among the positive ones. F1 is no proportion of anything and
-    gets the percentile bootstrap (Efron, 1979) over reviews, drawn with `seed`. A metric without a
+    gets the percentile bootstrap (Efron, 1979) over reviews. A metric without a
     denominator (nothing predicted positive) is 0.
 
     Returns n, accuracy, precision, recall, f1, each metric's `<name>_95` as [low, high], and
     `confusion`, the counts tn, fp, fn, tp. ValueError for empty, unequal or impossible input.
     """
     labels, probabilities = _checked_predictions(labels, probabilities)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
     n = len(labels)
-    counts = np.bincount(2 * labels + (probabilities >= threshold), minlength=4)
+    counts = np.bincount(2 * labels + (probabilities >= 0.5), minlength=4)
     tn, fp, fn, tp = counts.tolist()
     result: dict = {"n": n}
     proportions = {"accuracy": (tn + tp, n), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
@@ -65,7 +61,7 @@ def evaluate(
         result[name] = successes / trials if trials else 0.0
         result[f"{name}_95"] = list(wilson_interval(successes, trials))
     # To draw n reviews with replacement and count is to draw the four counts multinomially.
-    resampled = np.random.default_rng(seed).multinomial(n, counts / n, size=BOOTSTRAP_SAMPLES)
+    resampled = np.random.default_rng(0).multinomial(n, counts / n, size=BOOTSTRAP_SAMPLES)
     result["f1"] = float(_f1(counts))
     result["f1_95"] = _middle_95(_f1(resampled))
     result["confusion"] = dict(zip(CONFUSION_CELLS, counts.tolist(), strict=True))
@@ -83,9 +79,7 @@ def evaluation_table(results: Mapping[str, Mapping]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def compare(
-    labels: ArrayLike, probabilities_a: ArrayLike, probabilities_b: ArrayLike, seed: int = 0
-) -> dict:
+def compare(labels: ArrayLike, probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> dict:
     """Two models on the same reviews: is one more accurate, or is it chance?
 
     Arguments are (n,); both models decide at 0.5. Returns `difference`, the accuracy of a minus
@@ -99,7 +93,7 @@ def compare(
     a_right, b_right = ((p >= 0.5) == checked_labels for p in (a, b))
     only_a, only_b, n = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum()), len(a)
     chances = np.array([only_a, only_b, n - only_a - only_b]) / n
-    resampled = np.random.default_rng(seed).multinomial(n, chances, size=BOOTSTRAP_SAMPLES)
+    resampled = np.random.default_rng(0).multinomial(n, chances, size=BOOTSTRAP_SAMPLES)
     discordant = only_a + only_b
     return {
         "n": n,
@@ -111,35 +105,31 @@ def compare(
     }
 
 
-def reliability_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
+def reliability_curve(labels: ArrayLike, probabilities: ArrayLike) -> pd.DataFrame:
     """How often reviews are positive where the model says they are with probability p.
 
-    labels, probabilities: (n,), put into `bins` equally wide bins of probability. Columns, one row
+    labels, probabilities: (n,), put into ten equally wide bins of probability. Columns, one row
     for each bin that holds reviews: range ("0.70-0.80", with its lower end), n, predicted (the mean
     probability), observed (the share of positive reviews), and low and high, the ends of the 95%
     interval of `observed`. For a calibrated model predicted and observed agree.
     """
     labels, probabilities = _checked_predictions(labels, probabilities)
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    bin_of_review = np.minimum((probabilities * bins).astype(int), bins - 1)
-    names = [f"{number / bins:.2f}-{(number + 1) / bins:.2f}" for number in range(bins)]
+    bin_of_review = np.minimum((probabilities * 10).astype(int), 9)
+    names = [f"{number / 10:.2f}-{(number + 1) / 10:.2f}" for number in range(10)]
     table = _share_by_group("observed", labels == 1, bin_of_review, names)
     predicted = pd.Series(probabilities).groupby(bin_of_review).mean()
     table.insert(2, "predicted", predicted.to_numpy())
     return table
 
 
-def expected_calibration_error(
-    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
-) -> float:
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean distance, over reviews, between predicted and observed in `reliability_curve`.
 
     ECE = Σ_bins n_bin / n · |observed - predicted| (Naeini et al., 2015; Guo et al., 2017, who take
     the probability of the predicted class where this takes that of "positive"). The bins of a
     calibrated model differ by chance too: 0.02 to 0.03 in all with 1,000 reviews.
     """
-    curve = reliability_curve(labels, probabilities, bins)
+    curve = reliability_curve(labels, probabilities)
     return float(np.average(abs(curve["observed"] - curve["predicted"]), weights=curve["n"]))
 
 

@@ -59,7 +59,6 @@ PRETRAINED = {
 }
 
 # ---- Systems by others ----
-
 # What the four notebooks leave open is as in Keras, in which three are written: words from the end
 # of a longer review, vectors from small random numbers, Adam at a constant 1e-3, gradients as they
 # are. Keras' `dropout` of an LSTM is a mask on the dimensions of its input, the same at every
@@ -102,7 +101,6 @@ PRESETS = {
 }
 
 # ---- What the studies vary ----
-
 # Cheap enough for three seeds of each change to it.
 BASE = {**REPORT, "epochs": 6}
 # With 7,000 reviews as many steps as BASE takes with 20,000, and with 20,000 as many as fifty
