@@ -23,6 +23,8 @@ from lstm_sentiment.studies.presets import BENCH_PARTS, PRESETS, PRETRAINED, STU
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lstm_sentiment.predictor import TextPredictor
+
 
 def fetch(options: argparse.Namespace) -> None:
     """Bring word vectors into the data folder, so that later runs need no network."""
@@ -56,26 +58,14 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     from lstm_sentiment.data import load_unlabelled, split_reviews
     from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
     from lstm_sentiment.files.keep import replacing
-    from lstm_sentiment.text import tokenize_all
     from lstm_sentiment.training import best_epoch
 
     reviews, held_back, source = _labelled(options)
     split = split_reviews(reviews, seed=options.seed)
     sets = {name: (part["review"], part["sentiment"]) for name, part in split._asdict().items()}
     unlabelled = []
-    if options.pretrain or settings.get("vectors", "imdb") == "imdb":
+    if settings.get("vectors") == "own":
         unlabelled = load_unlabelled([*reviews["review"], *held_back])
-    if options.pretrain:
-        from lstm_sentiment.studies.language_model import with_language_model
-
-        texts = tokenize_all(unlabelled, "texts without labels")
-        if len(texts) < len(split.train):
-            # Where there is much other text, one language model serves however reviews are split.
-            texts = [*tokenize_all(sets["train"][0]), *texts]
-        print(f"language model from {len(texts):,} texts, unless it is in the data folder")
-        some = tokenize_all(sets["validation"][0].head(200))
-        settings = with_language_model(settings, texts, some)
-        settings["start"] = str(settings["start"])
     classifier = SentimentClassifier(**settings)
     classifier.fit(
         *sets["train"],
@@ -94,7 +84,8 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
         name: evaluate(labels == "positive", classifier.predict_proba(texts)[:, 1])
         for name, (texts, labels) in sets.items()
     }
-    (folder / "metrics.json").unlink(missing_ok=True)  # of the model before
+    for name in ("metrics.json", "history.csv"):  # of the model before
+        (folder / name).unlink(missing_ok=True)
     classifier.save(folder)
     with replacing(folder / "history.csv") as part:
         history.to_csv(part, index=False)
@@ -131,13 +122,7 @@ def _labelled(options: argparse.Namespace) -> tuple[pd.DataFrame, list[str], str
 def _settings(options: argparse.Namespace) -> dict:
     """The classifier's parameters: those of the system chosen, with what other options change."""
     settings = dict(PRESETS[options.preset] if options.preset else {})
-    if options.pretrain and options.bidirectional:
-        from lstm_sentiment.text import DataError
-
-        raise DataError(
-            "--pretrain and --bidirectional do not go together: the language model reads forward"
-        )
-    if options.pretrain:
+    if options.pretrained:
         settings = dict(PRETRAINED)
     names = ("vectors", "epochs", "batch_size", "learning_rate", "hidden_size", "pooling")
     given = {name: getattr(options, name) for name in names}
@@ -160,13 +145,12 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Sentiment and calibrated probability of texts, as CSV: those given, a file's, or standard
-    input's, a review a line."""
+    """Sentiment and calibrated probability of texts, as CSV or JSON: those given, a file's, or
+    standard input's, a review a line."""
     from lstm_sentiment.files.lines import lines_of, texts_of
-    from lstm_sentiment.predictor import TextPredictor
     from lstm_sentiment.text import DataError
 
-    predictor = TextPredictor.load(options.model)
+    predictor = _predictor(options)
     texts = options.text
     if options.file:
         texts = [*texts, *texts_of(options.file)]
@@ -175,9 +159,14 @@ def predict(options: argparse.Namespace) -> None:
     if not texts:
         raise DataError(f"{options.file or 'standard input'} holds no review")
     if options.words:
-        _print_word_by_word(predictor, texts)
+        _print_word_by_word(predictor, texts, options.json)
         return
-    sentiments, probabilities = predictor.verdicts(texts)
+    names, verdicts = ("review", "sentiment", "probability"), predictor.verdicts(texts)
+    if options.json:
+        for text, sentiment, probability in zip(texts, *verdicts, strict=True):
+            values = text, str(sentiment), round(float(probability), 4)
+            print(json.dumps(dict(zip(names, values, strict=True))))
+        return
     # Before Python 3.13 a carriage return is not reason enough for quotes, and would end the row.
     returns = any("\r" in text for text in texts)
     writer = csv.writer(
@@ -185,12 +174,21 @@ def predict(options: argparse.Namespace) -> None:
         quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
         lineterminator="\n",
     )
-    writer.writerow(["review", "sentiment", "probability"])
-    for text, sentiment, probability in zip(texts, sentiments, probabilities, strict=True):
+    writer.writerow(names)
+    for text, sentiment, probability in zip(texts, *verdicts, strict=True):
         writer.writerow([text, sentiment, f"{probability:.4f}"])
 
 
-def _print_word_by_word(predictor, texts: Sequence[str]) -> None:
+def _predictor(options: argparse.Namespace) -> TextPredictor:
+    """The saved model; where none was saved or named, the one that comes with the package."""
+    from lstm_sentiment.predictor import TextPredictor, model_file
+
+    if options.model or model_file("artifacts").exists():
+        return TextPredictor.load(options.model or "artifacts")
+    return TextPredictor.from_pretrained()
+
+
+def _print_word_by_word(predictor, texts: Sequence[str], as_json: bool) -> None:
     """One row per word of each text, with the text's number, from 1, in the column review.
 
     Raises:
@@ -204,23 +202,34 @@ def _print_word_by_word(predictor, texts: Sequence[str]) -> None:
         except ValueError as error:
             raise DataError(f"review {number}: {error}") from error
         table.insert(0, "review", number)
-        table.to_csv(sys.stdout, index=False, header=number == 1, float_format="%.4f")
+        if as_json:
+            print(*map(json.dumps, table.round(4).to_dict("records")), sep="\n")
+        else:
+            table.to_csv(sys.stdout, index=False, header=number == 1, float_format="%.4f")
 
 
 def submit(options: argparse.Namespace) -> None:
-    """Write the predictions for a Kaggle file (column review) as ID,sentiment."""
+    """Write the predictions for a Kaggle file (columns review and, maybe, id) as ID,sentiment."""
     from lstm_sentiment.files.submission import write_submission
-    from lstm_sentiment.files.tables import read_review_column
-    from lstm_sentiment.predictor import TextPredictor
+    from lstm_sentiment.files.tables import read_reviews_and_ids
     from lstm_sentiment.text import DataError
 
-    output = Path(options.output)
-    if output.is_dir() or output.resolve() == Path(options.file).resolve():
+    output, file = Path(options.output), Path(options.file)
+    if output.is_dir() or (output.exists() and file.exists() and output.samefile(file)):
         raise DataError(f"--output {output} is a folder or the file to read; name another file")
-    predictor = TextPredictor.load(options.model)
-    sentiments, _ = predictor.verdicts(read_review_column(options.file))
-    write_submission(sentiments, output)
+    predictor = _predictor(options)
+    reviews, ids = read_reviews_and_ids(options.file)
+    sentiments, _ = predictor.verdicts(reviews)
+    write_submission(sentiments, output, ids)
     print(f"{len(sentiments):,} predictions written to {output}")
+
+
+def page(options: argparse.Namespace) -> None:
+    """Write one web page that reads reviews word by word in the browser, without a server."""
+    from lstm_sentiment.page import write_page
+
+    size = write_page(_predictor(options), options.file)
+    print(f"{options.file}: {size / 1e6:.1f} MB; open it in a browser")
 
 
 def study(options: argparse.Namespace) -> None:
@@ -253,6 +262,28 @@ def hand_in(options: argparse.Namespace) -> None:
     hand_in.main(options.student, options.notebook)
 
 
+def check(options: argparse.Namespace) -> int:
+    """Whether notebooks are whole runs whose outputs belong to their code, with all sections.
+
+    A line each: what is wrong, and how many numbers of the prose no output shows. Nothing of them
+    is run. The exit status is 1 if anything is wrong; numbers to read again do not count.
+    """
+    from lstm_sentiment.report import check
+
+    return 0 if check.main(options.notebook, options.verbose) else 1
+
+
+def check_cell(options: argparse.Namespace) -> int:
+    """Compare a hand-written LSTM cell with nn.LSTMCell, and say which mistake it makes.
+
+    This RUNS the file, with all your rights, in a process of its own. The exit status is 1 if the
+    cell is wrong.
+    """
+    from lstm_sentiment.report import check_cell
+
+    return 0 if check_cell.main(options.cell, options.timeout) else 1
+
+
 # ---- The command line ----
 
 
@@ -265,13 +296,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function: Callable, name: str = "") -> argparse.ArgumentParser:
-        summary = function.__doc__ or ""
+        description = function.__doc__ or ""
+        summary = description.partition("\n\n")[0].replace("%", "%%")
         name = name or function.__name__
-        command = commands.add_parser(name, help=summary.replace("%", "%%"), description=summary)
+        command = commands.add_parser(name, help=summary, description=description)
         command.set_defaults(run=function)
-        if function in (train, evaluate, predict, submit):
+        if function in (train, evaluate):
             command.add_argument(
                 "--model", default="artifacts", help="folder of the saved model (%(default)s)"
+            )
+        if function in (predict, submit, page):
+            command.add_argument(
+                "--model",
+                help="folder of the saved model (artifacts; where none was saved, the model that "
+                "comes with the package)",
             )
         return command
 
@@ -298,19 +336,21 @@ def _parser() -> argparse.ArgumentParser:
         "--preset", choices=PRESETS, help="a system by others; other options change it"
     )
     systems.add_argument(
-        "--pretrain",
+        "--pretrained",
         action="store_true",
-        help="start from a language model, trained first on the text at hand (with 50,000 reviews "
-        "one to two hours; other text, such as after another --seed, needs another one)",
+        help="start from the language model that comes with the package",
     )
     command.add_argument(
-        "--vectors", help="google-news-26k, imdb, a vector file or a gensim.downloader name (imdb)"
+        "--vectors",
+        help="imdb, own, google-news-26k, a vector file or a gensim.downloader name (imdb)",
     )
     for name, usual in [("--epochs", 50), ("--batch-size", 64), ("--hidden-size", 128)]:
         command.add_argument(name, type=_at_least(1), help=f"({usual}, or as in the system chosen)")
     command.add_argument("--learning-rate", type=_rate, help="(0.002, or as in the system chosen)")
     command.add_argument(
-        "--pooling", choices=("last", "mean_max"), help="(last, or as in the system chosen)"
+        "--pooling",
+        choices=("last", "mean_max", "last_mean_max"),
+        help="(last, or as in the system chosen)",
     )
     command.add_argument("--bidirectional", action="store_true", help="read from both ends")
     command.add_argument("--seed", type=_seed, default=0, help="(%(default)s)")
@@ -324,16 +364,33 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("text", nargs="*", help="reviews; without any, standard input is read")
     command.add_argument("--file", help="CSV with the column review, or text, a review a line")
     command.add_argument(
-        "--words", action="store_true", help="the probability and the gates after each word"
+        "--words",
+        action="store_true",
+        help="the probability and the gates after each word; long reviews are then read whole, "
+        "else cut to the length learnt, which may change the verdict",
     )
+    command.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
 
     command = add(submit)
     command.add_argument("file", help="CSV with the column review")
     command.add_argument("--output", default="artifacts/predictions.csv", help="(%(default)s)")
 
+    command = add(page)
+    command.add_argument("file", nargs="?", default="artifacts/page.html", help="(%(default)s)")
+
     command = add(hand_in, "hand-in")
     command.add_argument("student", metavar="STUDENT_ID")
     command.add_argument("notebook", nargs="?", type=Path, help="(notebooks/report.ipynb)")
+
+    command = add(check)
+    command.add_argument("notebook", nargs="+", type=Path)
+    command.add_argument("--verbose", action="store_true", help="every fault, a line each")
+
+    command = add(check_cell, "check-cell")
+    command.add_argument("cell", metavar="FILE.py:CLASS")
+    command.add_argument(
+        "--timeout", type=_at_least(1), default=60, help="seconds until it is stopped (%(default)s)"
+    )
 
     command = add(study)
     command.add_argument("name", choices=STUDY_NAMES)
@@ -389,7 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # the system's encoding may lack characters
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        options.run(options)
+        return options.run(options) or 0
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -404,7 +461,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"interrupted: {interrupt}".removesuffix(": "), file=sys.stderr)
         return 130  # as shells report it
-    return 0
 
 
 def console() -> None:

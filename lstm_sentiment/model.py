@@ -6,6 +6,7 @@ applied once, by the loss (`BCEWithLogitsLoss`) in training and by `predict_prob
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from lstm_sentiment.fast.products import fast_dropout
 from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RecurrentLayer, RNNCell
 from lstm_sentiment.text import PADDING_INDEX
 
-POOLINGS = ("last", "mean_max")
+POOLINGS = {"last": 1, "mean_max": 2, "last_mean_max": 3}  # states that stand for a review
 CELLS = ("lstm", "gru", "rnn")
 
 
@@ -29,7 +30,8 @@ class SentimentLSTM(nn.Module):
         hidden_size: H, size of the LSTM's states.
         num_layers, bidirectional, recurrent_dropout: see `RecurrentLayer`.
         pooling: what stands for the review: "last", the last layer's state after the last valid
-            word; or "mean_max", the mean and the maximum of its states over all valid words.
+            word; "mean_max", the mean and the maximum of its states over all valid words; or
+            "last_mean_max", all three (Howard & Ruder 2018).
         embedding_dropout: share of the components of each distinct word's vector dropped, in
             training; a word loses the same ones wherever it occurs in the batch, so each distinct
             word is projected only once.
@@ -59,14 +61,14 @@ class SentimentLSTM(nn.Module):
     ):
         super().__init__()
         if isinstance(embedding_matrix, Tensor):
-            embedding_matrix = embedding_matrix.cpu().numpy()
+            embedding_matrix = embedding_matrix.float().cpu().numpy()
         vectors = torch.from_numpy(np.array(embedding_matrix, dtype=np.float32))  # a copy
         if vectors[PADDING_INDEX].any():
             raise ValueError("row 0 of embedding_matrix stands for padding; it must be zero")
         if pooling not in POOLINGS or cell not in CELLS:
             raise ValueError(
-                f"pooling and cell are {pooling!r} and {cell!r}; they must be of {POOLINGS} and "
-                f"{CELLS}"
+                f"pooling and cell are {pooling!r} and {cell!r}; they must be of {tuple(POOLINGS)} "
+                f"and {CELLS}"
             )
         self.pooling = pooling
         self.embedding = nn.Embedding.from_pretrained(
@@ -82,8 +84,9 @@ class SentimentLSTM(nn.Module):
             else RecurrentLayer(GRUCell if cell == "gru" else RNNCell, *sizes, *dropouts)
         )
         self.dropout = Dropout(dropout)
-        states = (2 if bidirectional else 1) * (1 if pooling == "last" else 2)
+        states = (2 if bidirectional else 1) * POOLINGS[pooling]
         self.output = nn.Linear(states * hidden_size, 1)
+        self.float()  # as the vectors, whatever PyTorch's default is
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
@@ -100,12 +103,11 @@ class SentimentLSTM(nn.Module):
         outputs, (h_n, _) = self.lstm(
             vectors, lengths, rows=rows, need_outputs=self.pooling != "last"
         )
-        if self.pooling == "last":
-            top = h_n[-2:] if self.lstm.bidirectional else h_n[-1:]  # (directions, B, H)
-            pooled = torch.cat(tuple(top), dim=1)  # (B, H or 2H)
-        else:
-            pooled = mean_max(outputs, lengths.to(outputs.device))  # (B, 2H or 4H)
-        return self.output(self.dropout(pooled)).squeeze(1)
+        top = h_n[-2:] if self.lstm.bidirectional else h_n[-1:]  # (directions, B, H)
+        states = list(top) if self.pooling.startswith("last") else []
+        if self.pooling != "last":
+            states += mean_max(outputs, lengths.to(outputs.device))
+        return self.output(self.dropout(torch.cat(states, dim=1))).squeeze(1)
 
 
 class Dropout(nn.Dropout):
@@ -115,24 +117,39 @@ class Dropout(nn.Dropout):
         return fast_dropout(x, self.p, self.training)
 
 
-def mean_max(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """Mean and maximum over the valid steps: (B, T, C), zero after each length, to (B, 2C)."""
+def mean_max(outputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and maximum over the valid steps: (B, T, C), zero after each length, to twice (B, C)."""
     valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]  # (B, T)
     mean = outputs.sum(dim=1) / lengths[:, None]
-    maximum = outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
-    return torch.cat([mean, maximum], dim=1)
+    return mean, outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
+
+
+# Of each model that is being evaluated: in how many places at once, and its modes before.
+_evaluated: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+_one_at_a_time = threading.Lock()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` without dropout; afterwards, whatever happens in between, as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """`model` without dropout; afterwards, whatever happens in between, as it was.
+
+    Several threads may do so at once; the last to leave restores it.
+    """
+    with _one_at_a_time:
+        before = [(module, module.training) for module in model.modules()]
+        places, modes = _evaluated.get(model, (0, before))
+        _evaluated[model] = (places + 1, modes)
+        model.eval()
     try:
         yield
     finally:
-        for module, was_training in modes:
-            module.training = was_training
+        with _one_at_a_time:
+            places, modes = _evaluated.pop(model)
+            if places > 1:
+                _evaluated[model] = (places - 1, modes)
+            else:
+                for module, was_training in modes:
+                    module.training = was_training
 
 
 class WordStream:
@@ -153,7 +170,7 @@ class WordStream:
         zeros = model.embedding.weight.new_zeros(1, model.lstm.hidden_size)
         self._states = [(zeros, zeros) for _ in model.lstm.cells]
         #: Sum and maximum of the hidden states so far, where the network looks at them.
-        self._pooled = (zeros, zeros - torch.inf) if model.pooling == "mean_max" else ()
+        self._pooled = () if model.pooling == "last" else (zeros, zeros - torch.inf)
         self._last_step: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -180,7 +197,8 @@ class WordStream:
         if self._pooled:
             total, maximum = self._pooled
             self._pooled = (total + x, torch.maximum(maximum, x))
-            x = torch.cat([self._pooled[0] / self.words, self._pooled[1]], dim=1)
+            last = [x] if self.model.pooling == "last_mean_max" else []
+            x = torch.cat([*last, self._pooled[0] / self.words, self._pooled[1]], dim=1)
         return self.model.output(x).item()
 
     @torch.inference_mode()
@@ -196,4 +214,4 @@ class WordStream:
             return {}
         hx = torch.cat(self._last_step, dim=1)
         names = ("forget_gate", "input_gate", "output_gate")
-        return {name: getattr(cell, name)(hx).sigmoid()[0].cpu().numpy() for name in names}
+        return {name: getattr(cell, name)(hx).sigmoid()[0].float().cpu().numpy() for name in names}

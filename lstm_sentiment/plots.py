@@ -23,8 +23,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
-from lstm_sentiment.evaluation import expected_calibration_error, reliability_curve
-
 FIGURE_WIDTH = 8.0  # inches; at 110 dots per inch the width of a notebook's output
 TITLE_WIDTH = 78  # characters of the title that surely fit on a line
 
@@ -52,7 +50,8 @@ SERIES_LOOKS = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (SKY_BLUE, "D"), (VERM
 GROUP_LOOKS = {  # colour, marker and hatch of each class, and of the words that belong to none
     "positive": (BLUE, "^", ""),
     "negative": (ORANGE, "v", "///"),
-    "frequent": ("#999999", ".", ""),
+    "film": (GREEN, "s", ""),
+    "other": ("#999999", ".", ""),
 }
 
 
@@ -94,47 +93,6 @@ def in_report_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 @in_report_style
-def class_balance(reviews: pd.DataFrame) -> Figure:
-    """Reviews per class; reviews: DataFrame with `sentiment`."""
-    counts = reviews["sentiment"].value_counts().reindex(["negative", "positive"], fill_value=0)
-    figure, axes = new_figure(1.9)
-    for name, count in counts.items():
-        colour, _, hatch = GROUP_LOOKS[name]
-        bar = axes.barh(name, count, color=colour, hatch=hatch)
-        axes.bar_label(bar, [f"{count:,}"], padding=3)
-    axes.set(xlabel="reviews", xlim=(0, 1.1 * counts.max()))
-    axes.grid(visible=False, axis="y")
-    share = counts["positive"] / counts.sum()
-    balance = "balanced" if abs(share - 0.5) < 0.01 else "not balanced"
-    finding = f"The classes are {balance}: {share:.1%} of {counts.sum():,} reviews are positive"
-    state_finding(figure, finding)
-    return figure
-
-
-@in_report_style
-def length_histogram(lengths: Mapping[str, ArrayLike]) -> Figure:
-    """How long reviews are; lengths: "positive" and "negative" -> (n,) words per review."""
-    lengths = {name: np.asarray(values) for name, values in lengths.items()}
-    together = np.concatenate(list(lengths.values()))
-    edges = _histogram_edges(together)
-    figure, axes = new_figure(3.2)
-    for name, values in lengths.items():
-        colour, _, _ = GROUP_LOOKS[name]
-        line = "-" if name == "positive" else "--"
-        label = f"{name} (median {np.median(values):.0f})"
-        axes.hist(values, edges, histtype="step", color=colour, ls=line, lw=1.8, label=label)
-    xlabel = _length_axis(together, edges, "words")
-    axes.set(xlabel=xlabel, ylabel="reviews", xlim=edges[[0, -1]])
-    legend_below(axes)
-    state_finding(
-        figure,
-        f"Half of the reviews have at most {np.median(together):.0f} words, "
-        f"one in twenty more than {np.quantile(together, 0.95):.0f}",
-    )
-    return figure
-
-
-@in_report_style
 def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     """What padding all reviews to one length costs, and which was chosen.
 
@@ -173,7 +131,8 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
 
 @in_report_style
 def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
-    """Loss and accuracy over the epochs, with the epoch whose weights were kept.
+    """Loss and accuracy over the epochs, with the epoch whose weights were kept and that of the
+    lowest validation loss.
 
     history: DataFrame with `epoch`, `train_loss`, `train_accuracy`, `validation_loss` and
     `validation_accuracy`; best_epoch: a value of `epoch`.
@@ -181,15 +140,19 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
     figure = ReportFigure(3.8)
     panels = figure.subplots(1, 2)
     labels = {"loss": "cross-entropy (nats per review)", "accuracy": "accuracy"}
-    best = history.set_index("epoch").loc[best_epoch]
+    by_epoch = history.set_index("epoch")
+    best, lowest = by_epoch.loc[best_epoch], history.loc[history["validation_loss"].idxmin()]
     for axes, (quantity, label) in zip(panels, labels.items(), strict=True):
         for part, colour, line in (("train", ORANGE, "--"), ("validation", BLUE, "-")):
             axes.plot(
                 history["epoch"], history[f"{part}_{quantity}"], line, color=colour, label=part
             )
-        axes.axvline(best_epoch, color="black", ls=":", lw=1.2)
-        kept = f"epoch {best_epoch}, kept"
-        axes.plot(best_epoch, best[f"validation_{quantity}"], "k*", ms=11, label=kept)
+        for epoch, mark, what in (
+            (best_epoch, "k*", "kept"),
+            (lowest["epoch"], "kv", "lowest validation loss"),
+        ):
+            value = by_epoch.loc[epoch, f"validation_{quantity}"]
+            axes.plot(epoch, value, mark, ms=9, label=f"epoch {epoch:.0f}, {what}")
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     panels[0].set_ylim(bottom=0)
@@ -287,67 +250,28 @@ def probability_histogram(labels: ArrayLike, probabilities: ArrayLike) -> Figure
 
 
 @in_report_style
-def reliability_plot(labels: ArrayLike, probabilities: Mapping[str, ArrayLike]) -> Figure:
-    """How often reviews are positive at each predicted probability, for one or several models.
+def influence_curves(influence: Mapping[str, pd.DataFrame]) -> Figure:
+    """How the influence of a word fades with distance.
 
-    labels: (n,); probabilities: name -> (n,), such as before and after temperature scaling.
+    influence: a network's name -> a table from `influence_by_distance`.
     """
-    figure, axes = new_figure(4.2)
-    axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.5, label="calibrated")
-    errors = {}
-    for series, (name, predictions) in enumerate(probabilities.items()):
-        colour, marker = SERIES_LOOKS[series]
-        curve = reliability_curve(labels, predictions)
-        errors[name] = f"{expected_calibration_error(labels, predictions):.3f}"
-        predicted, observed = curve["predicted"], curve["observed"]
-        aside = 0.008 * (series - (len(probabilities) - 1) / 2)  # or the intervals hide each other
-        axes.errorbar(
-            predicted + aside, observed, [observed - curve["low"], curve["high"] - observed],
-            color=colour, marker=marker, ls=("-", "--")[series % 2], lw=1.4, elinewidth=1,
-            capsize=3, label=f"{name}: ECE {errors[name]}",
-        )  # fmt: skip
-    axes.set(
-        xlabel="mean predicted probability of positive",
-        ylabel="positive reviews (95% interval)",
-        xlim=(-0.02, 1.02),
-    )
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    figure, axes = new_figure(3.8)
+    for number, (network, table) in enumerate(influence.items()):
+        color, marker = SERIES_LOOKS[number]
+        gap = max(4, len(table) // 6)
+        # Dashes and shifted markers: where curves lie on each other, those beneath are seen.
+        looks = {"color": color, "linestyle": ("-", "--", "-.", ":")[number], "marker": marker}
+        looks |= {"markevery": (number * gap // 4, gap), "markersize": 5}
+        axes.plot(table["distance"], table["median"], label=network, **looks)
+    axes.set_yscale("log")
+    axes.set(xlabel="words before the last one", ylabel="gradient, last word's = 1")
     legend_below(axes)
-    listed = ", ".join(f"{error} {name}" for name, error in errors.items())
-    state_finding(figure, f"Mean distance from calibration (ECE): {listed}")
-    return figure
-
-
-@in_report_style
-def influence_curves(panels: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
-    """How the influence of a word fades with distance, one panel beside the other.
-
-    panels: what the networks are ("fresh") -> a network's name -> a table from
-        `influence_by_distance`.
-    """
-    figure = ReportFigure(3.8)
-    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    for axes, (name, tables) in zip(all_axes, panels.items(), strict=True):
-        for number, (network, table) in enumerate(tables.items()):
-            color, marker = SERIES_LOOKS[number]
-            gap = max(4, len(table) // 6)
-            # Dashes and shifted markers: where curves lie on each other, those beneath are seen.
-            looks = {"color": color, "linestyle": ("-", "--", "-.", ":")[number], "marker": marker}
-            looks |= {"markevery": (number * gap // 4, gap), "markersize": 5}
-            axes.plot(table["distance"], table["median"], label=network, **looks)
-        axes.set_yscale("log")
-        axes.set_title(name, fontsize=10)
-        axes.set(xlabel="words before the last one")
-    all_axes[0].set_ylabel("gradient, last word's = 1")
-    legend_below(all_axes[-1])
-    first_panel, tables = next(iter(panels.items()))
-    ends = pd.Series({network: table["median"].iloc[-1] for network, table in tables.items()})
-    distance = next(iter(tables.values()))["distance"].iloc[-1]
+    ends = pd.Series({network: table["median"].iloc[-1] for network, table in influence.items()})
+    distance = max(table["distance"].iloc[-1] for table in influence.values())
     state_finding(
         figure,
-        f"In {first_panel} networks a gradient {distance:.0f} words before the end has "
-        f"{ends.min():.1g} ({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}) of its strength "
-        "at the last word",
+        f"A gradient {distance:.0f} words before the end has {ends.min():.1g} ({ends.idxmin()}) to "
+        f"{ends.max():.1g} ({ends.idxmax()}) of its strength at the last word",
     )
     return figure
 

@@ -17,9 +17,17 @@ import torch
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files.keep import load_tensors
-from lstm_sentiment.model import SentimentLSTM, WordStream
-from lstm_sentiment.text import DataError, Vocabulary, encode_reviews, tokenize, tokenize_all
+from lstm_sentiment.model import POOLINGS, SentimentLSTM, WordStream
+from lstm_sentiment.text import (
+    UNKNOWN_INDEX,
+    DataError,
+    Vocabulary,
+    encode_reviews,
+    tokenize,
+    tokenized,
+)
 from lstm_sentiment.training import pick_device, predict_logits
+from lstm_sentiment.weights import weights_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,12 +47,15 @@ class TextPredictor:
 
     Attributes:
         classes_: (2,) the labels, sorted; the second is what a high probability means.
-        vocabulary_, max_length_, keep, model_: how a text is read, and the network.
+        vocabulary_, max_length_, keep, model_: how a text is read, and the network. Of a text of
+            more than `max_length_` words `predict` reads the part that `keep` names, as it was in
+            training; `stream` and `word_by_word` read it whole, and may end with another verdict.
+            `predict` agrees with them once a higher `max_length_` is set.
         temperature_: what logits are divided by, so that probabilities are neither too sure nor too
             cautious, see `fit_temperature`. It changes no verdict.
 
     Example:
-        >>> predictor = TextPredictor.load("artifacts")
+        >>> predictor = TextPredictor.from_pretrained()
         >>> predictor.predict(["A wonderful film.", "Don't bother."])
         array(['positive', 'negative'], dtype='<U8')
     """
@@ -85,10 +96,10 @@ class TextPredictor:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("fit the classifier first, or load one")
-        token_lists = tokenize_all(texts)
-        if not token_lists:
+        token_ids = self._encoded(tokenized(texts))
+        if not token_ids:
             return np.empty((0, 2), dtype=np.float32)
-        unknown = [not any(word in self.vocabulary_ for word in words) for words in token_lists]
+        unknown = [max(ids, default=UNKNOWN_INDEX) == UNKNOWN_INDEX for ids in token_ids]
         if any(unknown):
             warnings.warn(
                 f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
@@ -96,15 +107,19 @@ class TextPredictor:
                 "mean nothing",
                 stacklevel=2,
             )
-        positive = self._probability(predict_logits(self.model_, self._read(token_lists)))
+        positive = self._probability(predict_logits(self.model_, ReviewDataset(token_ids)))
         return np.stack([1 - positive, positive], axis=1)
 
     def stream(self) -> ReviewStream:
-        """A reader for one review that arrives piece by piece; ValueError if it reads both ways."""
+        """A reader for one review that arrives piece by piece, none of it cut, unlike `predict`.
+
+        Raises:
+            ValueError: the network reads backward as well.
+        """
         return ReviewStream(self)
 
     def word_by_word(self, text: str) -> pd.DataFrame:
-        """What the network makes of a text after each of its words, none of them cut.
+        """What the network makes of a text after each word, none of them cut, unlike `predict`.
 
         Returns:
             One row per word: word, probability (of the second class, so far) and, of an LSTM, the
@@ -126,12 +141,9 @@ class TextPredictor:
             rows.append(row | {name: float(openings.mean()) for name, openings in gates})
         return pd.DataFrame(rows)
 
-    def _read(
-        self, token_lists: Iterable[Sequence[str]], labels: np.ndarray | None = None
-    ) -> ReviewDataset:
-        """As the network reads them."""
-        token_ids = encode_reviews(token_lists, self.vocabulary_, self.max_length_, self.keep)
-        return ReviewDataset(token_ids, labels)
+    def _encoded(self, token_lists: Iterable[Sequence[str]]) -> list[Sequence[int]]:
+        """Word indices of each text, as many as the network reads."""
+        return encode_reviews(token_lists, self.vocabulary_, self.max_length_, self.keep)
 
     def _probability(self, logits: np.ndarray) -> np.ndarray:
         scaled = torch.from_numpy(np.asarray(logits, dtype=np.float32)) / self.temperature_
@@ -158,11 +170,13 @@ class TextPredictor:
             predictor.temperature_ = float(description["temperature"])
             predictor.max_length_ = int(description["settings"]["max_length"])
             predictor._check_sizes(tensors)
-            model = SentimentLSTM(tensors["embedding.weight"], **predictor._of(MODEL_OPTIONS))
-            model.load_state_dict(tensors)
+            with torch.device("meta"):  # nothing is drawn, in no dtype, for weights that follow
+                model = SentimentLSTM(tensors["embedding.weight"], **predictor._of(MODEL_OPTIONS))
+            weights = {name: part.to(torch.float32, copy=True) for name, part in tensors.items()}
+            model.load_state_dict(weights, assign=True)
             if len(predictor.vocabulary_) != len(model.embedding.weight):
                 raise ValueError("the vocabulary is not that of the word vectors")
-            if not all(weights.isfinite().all() for weights in tensors.values()):
+            if not all(part.isfinite().all() for part in weights.values()):
                 raise ValueError("weights are NaN or infinite")
             lowest = min(predictor.temperature_, predictor.max_length_)
             if not 0 < lowest < np.inf or predictor.classes_.shape != (2,):
@@ -172,10 +186,15 @@ class TextPredictor:
         predictor.model_ = model.to(pick_device()).eval()
         return predictor
 
+    @classmethod
+    def from_pretrained(cls) -> Self:
+        """The classifier that comes with the package; see `weights/classifier.md`."""
+        return cls.load(weights_file("classifier"))
+
     def _check_sizes(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """ValueError where sizes are not the weights', before a huge network is built for them."""
         directions = 2 if self.bidirectional else 1
-        states = directions * (1 if self.pooling == "last" else 2)
+        states = directions * POOLINGS[self.pooling]
         cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
         found = (len(cells), tensors["output.weight"].shape[1])
         held = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("lstm."))
@@ -198,10 +217,10 @@ def model_file(path: str | Path) -> Path:
 class ReviewStream:
     """Reads a review as it arrives, in constant memory; see `TextPredictor.stream`.
 
-    It reads every word, where `predict` cuts a review that is longer than `max_length_`.
+    It reads every word, where `predict` cuts one of more than `max_length_` words.
 
     Example:
-        >>> stream = TextPredictor.load("artifacts").stream()
+        >>> stream = TextPredictor.from_pretrained().stream()
         >>> for piece in ("I expected", "to be bored", "and was not"):
         ...     probability = stream.read(piece)
     """

@@ -52,7 +52,7 @@ def tokenize(text: str) -> list[str]:
     text = without_markup(text).lower()
     if not text.isascii():
         # NFC: an accent belongs to its letter.
-        text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
+        text = unicodedata.normalize("NFC", MANY_MARKS.sub(r"\1", text)).translate(APOSTROPHES)
     text = text.replace("`", "'").replace("_", " ").replace("cannot", "can not")
     text = NEGATION.sub(lambda match: f"{NEGATED_VERBS[match[1]]} not", text)
     text = OTHER_NEGATION.sub(" not", text)
@@ -60,6 +60,9 @@ def tokenize(text: str) -> list[str]:
     return NO_LETTER_OR_DIGIT.sub(" ", text).split()
 
 
+# NFC sorts the accents of a letter, in time that grows with the square of their number. Unicode's
+# "stream-safe" text has at most thirty; what is cut off here would separate words as its rest does.
+MANY_MARKS = re.compile(r"([^\w\s]{30})[^\w\s]+")
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4\uff07", "'"))
 TAG_NAMES = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|embed|font|h[1-6]|head"
@@ -94,7 +97,16 @@ def normalised_text(text: str) -> str:
 def tokenize_all(
     texts: Iterable[str | Sequence[str]], description: str = "tokenizing"
 ) -> list[list[str]]:
+    """`tokenized` as a list."""
+    return list(tokenized(texts, description))
+
+
+def tokenized(
+    texts: Iterable[str | Sequence[str]], description: str = "tokenizing"
+) -> Iterator[list[str]]:
     """`tokenize` each text, under a progress bar; what is a list of words already stays as it is.
+
+    The words of a text take ten times the memory of their letters: keep them only where needed.
 
     Raises:
         DataError: a text is neither; the message says which, counted from 0. Or `texts` is one
@@ -105,14 +117,12 @@ def tokenize_all(
             f"texts must be a list of strings, got a {type(texts).__name__}; put a single text "
             "in brackets, name the column of a table"
         )
-    token_lists = []
     for position, text in enumerate(tqdm(texts, desc=description, unit=" reviews", delay=1)):
         if not isinstance(text, str | list | tuple):
             raise DataError(
                 f"texts[{position}] must be a string, got a {type(text).__name__}: {text!r:.80}"
             )
-        token_lists.append(tokenize(text) if isinstance(text, str) else list(text))
-    return token_lists
+        yield tokenize(text) if isinstance(text, str) else list(text)
 
 
 # ---- Vocabulary ----

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from sklearn.utils import estimator_checks
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.vectors import as_keyed_vectors
+from lstm_sentiment.model import POOLINGS
 from lstm_sentiment.predictor import TextPredictor
 from lstm_sentiment.text import DataError, Vocabulary
 
@@ -156,7 +159,7 @@ def test_word_vectors_and_vocabulary_may_be_given(data_home):
     np.testing.assert_allclose(found, vectors["awful"], rtol=1e-6)
     vocabulary = Vocabulary(["<pad>", "<unk>", *words], [0] * 11)
     assert tiny(vocabulary=vocabulary).fit(TEXTS, LABELS).vocabulary_ is vocabulary
-    trained = tiny(vectors="imdb").fit(TEXTS, LABELS, unlabelled=["an unheard film"] * 9)
+    trained = tiny(vectors="own").fit(TEXTS, LABELS, unlabelled=["an unheard film"] * 9)
     assert trained.model_.embedding.weight.shape[1] == 6
     assert len(list(data_home.iterdir())) == 1
 
@@ -174,8 +177,25 @@ def test_it_starts_from_the_words_vectors_and_lstm_of_a_language_model(tmp_path)
     found = classifier.model_.state_dict()
     for name, weight in learnt.items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        tiny(start=path, hidden_size=6).fit(TEXTS, LABELS)
+    wider = tiny(start=path, hidden_size=60).fit(TEXTS, LABELS)  # the size is the language model's
+    wider.save(tmp_path)
+    assert SentimentClassifier.load(tmp_path).hidden_size == source.hidden_size
+    for option in ({"bidirectional": True}, {"num_layers": 2}, {"cell": "gru"}):
+        with pytest.raises(DataError, match=rf"cannot have .*{next(iter(option))}="):
+            tiny(start=path, **option).fit(TEXTS, LABELS)
+
+
+def test_it_learns_from_a_teacher_what_no_label_says():
+    class Teacher:
+        def predict_proba(self, texts):
+            positive = np.array(["zorp" in words for words in texts]) * 0.98 + 0.01
+            return np.stack([1 - positive, positive], axis=1)
+
+    unlabelled = ["a zorp film", "a blick film"] * 20
+    classifier = tiny(min_count=1, vocabulary=Vocabulary.from_tokens(map(str.split, unlabelled)))
+    classifier.fit(TEXTS, LABELS, unlabelled=unlabelled, teacher=Teacher())
+    said = classifier.predict(["zorp", "blick"])
+    assert list(said) == [classifier.classes_[1], classifier.classes_[0]]
 
 
 # ---- Judging ----
@@ -198,6 +218,15 @@ def test_a_verdict_depends_neither_on_its_company_nor_on_the_form_of_the_text(fi
     assert fitted.predict([]).shape == (0,)
 
 
+def test_the_words_of_all_texts_are_never_in_memory_at_once(fitted):
+    texts = ["good film " * 2000] * 100  # the words of all take 24 MB
+    tracemalloc.start()
+    fitted.predict(texts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
 def test_what_is_no_list_of_texts_is_refused(fitted):
     for texts in ("a good film", ["good", None], [3], pd.DataFrame({"review": TEXTS})):
         with pytest.raises(DataError, match="must be a"):
@@ -213,7 +242,26 @@ def test_temperature_is_that_of_the_validation_texts_and_changes_no_verdict(fitt
     assert (fitted.predict(QUESTIONS) == cautious.predict(QUESTIONS)).all()
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("training", [False, True])
+def test_eight_threads_get_the_answers_that_one_gets(training):
+    classifier = tiny(dropout=0.9, hidden_size=16, max_length=50).fit(TEXTS, LABELS)
+    texts = TEXTS * 20
+    ways = [
+        lambda: classifier.predict_proba(texts)[:, 1],
+        lambda: classifier.predict_proba(texts[:3])[:, 1],
+        lambda: classifier.word_by_word(texts[1])["probability"],
+        lambda: [classifier.stream().read(text) for text in texts[:9]],
+    ]
+    expected = [way() for way in ways]
+    classifier.model_.train(training)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: ways[n % 4](), range(64)))
+    for n, answer in enumerate(found):
+        np.testing.assert_allclose(answer, expected[n % 4], atol=1e-6)
+    assert all(module.training == training for module in classifier.model_.modules())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_stream_and_word_by_word_end_where_the_whole_text_does(pooling, cell):
     classifier = tiny(epochs=1, max_length=50, pooling=pooling, cell=cell).fit(TEXTS, LABELS)
@@ -233,6 +281,18 @@ def test_a_stream_and_word_by_word_end_where_the_whole_text_does(pooling, cell):
         assert ((gates > 0) & (gates < 1)).all(axis=None)
     with pytest.raises(DataError, match="no word"):
         classifier.word_by_word("...")
+
+
+def test_a_long_text_is_cut_by_predict_alone_unless_a_higher_max_length_is_set():
+    classifier = tiny(max_length=4, keep="tail").fit(TEXTS, LABELS)
+    text = "good " * 9 + "bad " * 4
+    whole = classifier.stream().read(text)
+    assert classifier.word_by_word(text)["probability"].iloc[-1] == pytest.approx(whole, abs=1e-5)
+    cut = classifier.predict_proba([text])[0, 1]
+    assert cut == pytest.approx(classifier.stream().read("bad " * 4), abs=1e-5)
+    assert abs(cut - whole) > 1e-3
+    classifier.max_length_ = 13
+    assert classifier.predict_proba([text])[0, 1] == pytest.approx(whole, abs=1e-5)
 
 
 # ---- Keeping ----
@@ -262,6 +322,30 @@ def test_a_loaded_classifier_judges_bit_by_bit_alike(tmp_path, options):
     loaded.save(tmp_path / "again.safetensors")
     again = TextPredictor.load(tmp_path / "again.safetensors")
     assert np.array_equal(again.predict_proba(QUESTIONS), classifier.predict_proba(QUESTIONS))
+
+
+@pytest.fixture(params=[torch.float64, torch.bfloat16, torch.float16])
+def dtype(request):
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_classifier_answers_in_any_dtype_and_is_loaded_and_fitted_in_float32(tmp_path, dtype):
+    classifier = tiny(pooling="last_mean_max").fit(TEXTS, LABELS)
+    expected = classifier.predict_proba(QUESTIONS)
+    classifier.save(tmp_path)
+    torch.set_default_dtype(dtype)
+    loaded = SentimentClassifier.load(tmp_path)
+    assert np.array_equal(loaded.predict_proba(QUESTIONS), expected)
+    if dtype == torch.float64:  # PyTorch draws no orthogonal weights in the others
+        assert tiny().fit(TEXTS, LABELS).model_.output.weight.dtype == torch.float32
+    classifier.model_.to(dtype)
+    classifier.save(tmp_path)
+    for each in (classifier, SentimentClassifier.load(tmp_path)):
+        np.testing.assert_allclose(each.predict_proba(QUESTIONS), expected, atol=0.01)
+        last = each.word_by_word("A good film!").iloc[-1]
+        assert last["probability"] == pytest.approx(expected[0, 1], abs=0.01)
+        assert 0 < last["forget_gate"] < 1
 
 
 def test_damage_anywhere_is_refused(fitted, tmp_path):
@@ -297,6 +381,7 @@ NO_CLASSIFIERS = [
     {"tensors": {"counts": MISSING}},
     {"tensors": {"output.bias": MISSING}},
     {"tensors": {"output.bias": torch.tensor([torch.nan])}},
+    {"tensors": {"output.bias": torch.tensor([1e300], dtype=torch.float64)}},
     {"tensors": {"output.weight": torch.tensor(1.0)}},
     {"tensors": {"embedding.weight": torch.zeros(0, 6)}},
     {"tensors": {"embedding.weight": torch.ones(2, 6)}},

@@ -20,6 +20,7 @@ from lstm_sentiment.data import (
     load_unlabelled,
     make_loader,
     split_reviews,
+    with_pieces,
 )
 from lstm_sentiment.files import sources
 from lstm_sentiment.files.duplicates import near_duplicate_groups
@@ -355,3 +356,20 @@ def test_batches_of_similar_length_hold_little_padding():
 def test_a_dataset_that_would_be_silently_wrong_is_refused(token_ids, labels, message):
     with pytest.raises(DataError, match=message):
         ReviewDataset(token_ids, labels)
+
+
+def test_pieces_are_cut_from_long_reviews_only_and_have_their_label():
+    reviews, labels = [["short"] * 40, list(map(str, range(300))), ["x"] * 41], np.array([1, 0, 1])
+    texts, all_labels = with_pieces(reviews, labels, 200, seed=3)
+    assert texts[:3] == reviews
+    assert len(texts) == len(all_labels) == 3 + 2 * 200
+    assert all_labels.tolist() == [1, 0, 1, *[0] * 200, *[1] * 200]
+    lengths = [len(piece) for piece in texts[3:]]
+    assert min(lengths) == 2
+    assert 30 < max(lengths) <= 40
+    for piece in texts[3:203]:
+        start = int(piece[0])
+        assert piece == reviews[1][start : start + len(piece)]
+    assert len({piece[0] for piece in texts[3:203]}) > 100
+    assert with_pieces(reviews, labels, 200, seed=3)[0] == texts
+    assert with_pieces(reviews, labels, 0)[0] == reviews

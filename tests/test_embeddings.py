@@ -108,11 +108,11 @@ def test_vectors_that_cannot_be_kept_are_returned_all_the_same(token_lists, data
         assert "good" in train_word_vectors(token_lists, **TRAINING)
 
 
-def test_imdb_vectors_are_trained_on_texts_or_tokens_and_limited_to_words(token_lists, data_home):
+def test_own_vectors_are_trained_on_texts_or_tokens_and_limited_to_words(token_lists, data_home):
     texts = [" ".join(tokens) + "!" for tokens in token_lists]
     trained = train_word_vectors(token_lists, 12)
-    assert_same_vectors(load_word_vectors("imdb", texts=texts, vector_size=12), trained)
-    vectors = load_word_vectors("imdb", words=["good", "absent"], texts=texts, vector_size=12)
+    assert_same_vectors(load_word_vectors("own", texts=texts, vector_size=12), trained)
+    vectors = load_word_vectors("own", words=["good", "absent"], texts=texts, vector_size=12)
     assert vectors.index_to_key == ["good"]
     np.testing.assert_array_equal(vectors["good"], trained["good"])
 
@@ -120,14 +120,21 @@ def test_imdb_vectors_are_trained_on_texts_or_tokens_and_limited_to_words(token_
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ([], "there are none to train on"),
+        ([], "no word occurs 5 times in the 0 texts"),
         ([["good", "film"]], "no word occurs 5 times"),
         ("a good film " * 100, "list of strings, got a str"),
     ],
 )
 def test_training_needs_texts_with_frequent_words(data_home, texts, message):
     with pytest.raises(DataError, match=message):
-        load_word_vectors("imdb", texts=texts)
+        load_word_vectors("own", texts=texts)
+
+
+def test_the_vectors_that_come_with_the_package_know_films():
+    vectors = load_word_vectors("imdb", words=["film", "movie", "cat", "qwertz"])
+    assert vectors.index_to_key == ["film", "movie", "cat"]
+    assert vectors.vector_size == 200
+    assert vectors.similarity("film", "movie") > 0.5 > vectors.similarity("film", "cat")
 
 
 # ---- The embedding matrix ----

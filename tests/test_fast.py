@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,9 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from lstm_sentiment.fast import products
+from lstm_sentiment.fast import loops, products
 from lstm_sentiment.fast.products import fast_dropout, linear, weight_gradient
-from lstm_sentiment.lstm import LSTMLayer
+from lstm_sentiment.lstm import LSTMCell, LSTMLayer
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_reorder_linear_weight"
@@ -99,12 +101,13 @@ def test_two_graphs_at_once_and_one_used_twice_keep_their_numbers():
         assert all(torch.equal(a, b) for a, b in zip(alone, again, strict=True))
 
 
+def megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="tells memory on Linux only")
 def test_memory_is_used_again_though_the_losses_are_kept():
-    def megabytes():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
     layer, x = LSTMLayer(16, 64), torch.randn(32, 100, 16)
     losses = []
     for step in range(23):
@@ -114,6 +117,17 @@ def test_memory_is_used_again_though_the_losses_are_kept():
             before = megabytes()
     # A step needs 7 MB, 20 steps 140: four gates and two states of 64 units, 3,200 steps.
     assert megabytes() - before < 35
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="tells memory on Linux only")
+def test_of_the_memory_of_many_graphs_at_once_most_goes_back():
+    layer, x = LSTMLayer(1, 64), torch.zeros(64, 350, 1)
+    layer(x[:1])  # numba is loaded
+    before = megabytes()
+    graphs = [layer(x, need_outputs=False) for _ in range(16)]  # 34 MB each
+    assert megabytes() - before > 500
+    del graphs
+    assert megabytes() - before < 350
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e4])
@@ -130,6 +144,14 @@ def test_nan_is_not_hidden_and_great_numbers_saturate_the_gates(value, dtype):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, equal_nan=True)
     torch.testing.assert_close(c, c_expected, rtol=0, atol=1e-5, equal_nan=True)
     assert found.isnan().any() == (value is torch.nan)
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e9])
+def test_shut_gates_pass_no_gradient_however_large_their_inputs(scale):
+    torch.manual_seed(0)
+    layer, x = LSTMLayer(4, 3), scale * torch.randn(2, 5, 4)
+    expected = results_of(layer, "reference", x)
+    assert_equal_but_for_rounding(results_of(layer, "fused", x), expected)
 
 
 def test_second_derivatives_are_those_of_nn_lstm_or_refused():
@@ -183,6 +205,45 @@ def test_hooks_on_cells_and_gates_run_and_replaced_weights_learn():
         layer(x)[0].sum().backward()
     assert (gate.weight_orig.grad[gate.weight_mask == 0] == 0).all()
     assert (gate.weight_orig.grad[gate.weight_mask == 1] != 0).all()
+
+
+class OneMore(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+class HalfOpen(LSTMCell):
+    def forward(self, x, state):
+        h, c = super().forward(x, state)
+        return h / 2, c
+
+
+def double_state(cell):
+    forward = cell.forward
+    cell.forward = lambda x, state: tuple(2 * part for part in forward(x, state))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cell: setattr(cell, "__class__", HalfOpen),
+        lambda cell: setattr(cell, "forget_gate", OneMore(7, 4)),
+        lambda cell: setattr(cell, "forget_gate", nn.Linear(7, 4, bias=False)),
+        lambda cell: setattr(cell, "forget_gate", nn.Sequential(nn.Linear(7, 4), nn.Tanh())),
+        lambda cell: setattr(cell.forget_gate, "forward", lambda hx: hx[:, :4]),
+        double_state,
+    ],
+)
+def test_a_cell_whose_parts_are_replaced_runs_as_it_is_and_is_no_nn_lstm(change):
+    layer, x = LSTMLayer(3, 4), torch.randn(2, 5, 3)
+    before = layer(x)[0]
+    change(layer.cells[0])
+    found = layer(x)[0]
+    layer.backend = "reference"
+    torch.testing.assert_close(found, layer(x)[0], rtol=0, atol=0)
+    assert not torch.allclose(found, before, atol=1e-3)
+    with pytest.raises(ValueError, match="replaced or hooked"):
+        layer.to_torch()
 
 
 @pytest.mark.parametrize("n", [1, products.ROW_MULTIPLE, 2 * products.BLOCK_ROWS + 5])
@@ -240,3 +301,35 @@ def test_dropout_is_otherwise_as_pytorch_has_it():
     assert torch.equal(fast_dropout(x, 0.5, training=True), dropped)
     assert not torch.equal(fast_dropout(x, 0.5, training=True), dropped)
     assert fast_dropout(torch.empty(0, 4), 0.5, training=True).shape == (0, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n"])
+@pytest.mark.parametrize("damaged", ["*.nbi", "*.nbc"])
+def test_compiled_code_that_is_damaged_on_disk_is_made_anew(
+    tmp_path, monkeypatch, damaged, content
+):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def times_seven(number):
+        return 7 * number
+
+    def calls():
+        """Call it in a process that has not compiled it yet, as it were."""
+        compiled = loops._compiled(times_seven)
+        assert compiled(6) == 42
+        return sum(compiled.stats.cache_hits.values())
+
+    assert [calls(), calls()] == [0, 1]
+    (file,) = tmp_path.rglob(damaged)
+    file.write_bytes(content)
+    assert [calls(), calls()] == [0, 1]
+
+
+def test_a_full_disk_stops_no_compiled_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.replace", full)
+    assert loops._compiled(lambda number: 7 * number)(6) == 42

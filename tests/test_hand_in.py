@@ -117,7 +117,13 @@ def project(tmp_path):
     folder = tmp_path / "a project"
     files = {f"lstm_sentiment/{name}.py": text for name, text in MODULES.items()}
     for name in [
-        *("README.md", "requirements.txt", "data/README.md", "notebooks/kaggle_predictions.csv"),
+        *(
+            "README.md",
+            "requirements.txt",
+            "requirements-tools.txt",
+            "data/README.md",
+            "notebooks/kaggle_predictions.csv",
+        ),
         *("data/reviews.csv", "artifacts/a.safetensors", "lstm_sentiment/weights/a.safetensors"),
         *("lstm_sentiment/__pycache__/text.pyc", "lstm_sentiment/.ipynb_checkpoints/text.py"),
         *("notebooks/results/growth.json", "notebooks/results/deeper/leaks.csv"),
@@ -164,7 +170,14 @@ def test_the_zip_holds_the_report_the_script_and_the_project(project, monkeypatc
     with zipfile.ZipFile("1234567.zip") as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     assert set(contents) == {
-        *("report.ipynb", "1234567.py", "README.md", "requirements.txt", "data/README.md"),
+        *(
+            "report.ipynb",
+            "1234567.py",
+            "README.md",
+            "requirements.txt",
+            "requirements-tools.txt",
+            "data/README.md",
+        ),
         *("notebooks/kaggle_predictions.csv", "notebooks/results/metrics.png"),
         *("notebooks/results/growth.json", "notebooks/results/deeper/leaks.csv"),
         *(f"lstm_sentiment/{name}.py" for name in MODULES),
@@ -256,7 +269,8 @@ def test_cells_that_came_or_went_after_the_run_are_noticed(project):
 
 
 @pytest.mark.parametrize(
-    "name", ["lstm_sentiment/text.py", "lstm_sentiment/fast/steps.py", "notebooks/results/new.csv"]
+    "name",
+    ["lstm_sentiment/text.py", "lstm_sentiment/fast/steps.py", "notebooks/results/ablation.csv"],
 )
 def test_what_numbers_come_from_and_changed_after_the_run_is_named(project, name):
     with (project / name).open("a", encoding="utf-8") as file:
@@ -275,7 +289,7 @@ def test_how_the_report_shows_and_what_it_does_not_read_may_change(project):
 @pytest.mark.parametrize("text", ["", "{}", '{"cells": 3, "nbformat": 4}', "oid sha256:0"])
 def test_a_damaged_notebook_is_refused(project, text):
     (project / "notebooks" / "report.ipynb").write_text(text)
-    assert "report.ipynb cannot be read as a notebook" in refusal(project)
+    assert "report.ipynb: cannot be read as a notebook" in refusal(project)
 
 
 def test_a_missing_file_is_named_and_nothing_is_left(project):
@@ -322,7 +336,8 @@ ENDS_LINE = "".join(f"text{end}boom = 3" for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2
 @pytest.mark.parametrize("text", [CLOSES_STRING, ENDS_LINE, "boom = 0", "!x\n%time\\\nboom = 1"])
 @pytest.mark.parametrize("new_cell", [new_markdown_cell, new_raw_cell])
 def test_what_is_not_a_code_cell_stays_a_comment(project, text, new_cell):
-    write_run(project, new_cell(text), "x = 1")
+    metadata = {"cell_marker": '"""', "lines_to_next_cell": 0, "tags": ["setup"]}
+    write_run(project, new_cell(text, metadata=metadata), "x = 1")
     script = script_of(project)
     code = [line for line in re.split("[\n\r]", script) if not line.startswith("#")]
     assert "boom" in script
@@ -382,7 +397,13 @@ def copy(tmp_path):
     folder = tmp_path / "copy"
     for name in ("lstm_sentiment", "notebooks"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    for name in ("README.md", "data/README.md", "requirements.txt", "export_py.sh"):
+    for name in (
+        "README.md",
+        "data/README.md",
+        "requirements.txt",
+        "requirements-tools.txt",
+        "export_py.sh",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
     return folder

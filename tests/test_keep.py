@@ -93,16 +93,16 @@ def test_two_writers_of_a_file_do_not_share_an_unfinished_one(tmp_path):
 
 def test_files_that_killed_processes_left_do_not_pile_up_and_others_stay(tmp_path):
     path = tmp_path / "model [1].json"
-    abandoned, recent, other = (
-        tmp_path / name for name in (f"{path.name}.1.part", f"{path.name}.2.part", "other.1.part")
-    )
+    parts = (f"{path.name}.{12 * '1'}", f"{path.name}.{12 * '2'}", f"other.{12 * '1'}")
+    abandoned, recent, other = (tmp_path / f"{part}.part" for part in parts)
+    mine = tmp_path / f"{path.name}.old.part"
     two_days_ago = time.time() - 2 * 24 * 60 * 60
     recent.touch()
-    for left in (abandoned, other):
+    for left in (abandoned, other, mine):
         left.touch()
         os.utime(left, (two_days_ago, two_days_ago))
     write(path, "new")
-    assert set(tmp_path.iterdir()) == {path, recent, other}
+    assert set(tmp_path.iterdir()) == {path, recent, other, mine}
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
@@ -186,6 +186,22 @@ def test_another_file_is_refused_with_the_reason(tmp_path, change, message):
         load_tensors(tmp_path / "kept")
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a": torch.ones(4000, 1), "a/step": torch.ones(1, 4000)},
+        {"a": torch.ones(4000), "a/step": torch.ones(4000, 1)},
+        {"a": torch.ones(2, 3), "a/step": torch.ones(3, 1)},
+        {"b": torch.ones(2, 3), "a/step": torch.ones(2, 1)},
+    ],
+    ids=["an outer product", "a list", "other rows", "no matrix"],
+)
+def test_steps_that_are_of_no_matrix_are_refused_before_anything_grows(tmp_path, tensors):
+    save_tensors(tmp_path / "kept", tensors, {})
+    with pytest.raises(DataError, match="kept was not written by this package"):
+        load_tensors(tmp_path / "kept")
+
+
 # ---- States ----
 
 TENSOR = st.sampled_from(list(TENSORS.values()))
@@ -221,3 +237,16 @@ def test_what_would_need_code_is_not_kept(state):
 def test_a_skeleton_that_does_not_fit_is_refused(skeleton):
     with pytest.raises(DataError, match="no state of this package"):
         unpack_state({}, skeleton)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_in_8_bits_a_number_moves_by_half_a_step_of_its_row_at_most(tmp_path, scale):
+    matrix = torch.randn(5, 9) * scale * torch.tensor([[1.0], [1e-3], [7.0], [0.0], [1.0]])
+    tensors = {"matrix": matrix, "weight": torch.randn(2, 3), "counts": torch.arange(6)}
+    save_tensors(tmp_path / "file.safetensors", tensors, {}, in_8_bits=("matrix",))
+    found, _ = load_tensors(tmp_path / "file.safetensors")
+    assert found.keys() == tensors.keys()
+    step = matrix.abs().amax(dim=1, keepdim=True) / 127
+    assert ((found["matrix"] - matrix).abs() <= 0.501 * step).all()
+    for exact in ("weight", "counts"):
+        assert torch.equal(found[exact], tensors[exact])

@@ -13,7 +13,6 @@ from recorded import RECORDED
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.fast import cross_entropy as fast_cross_entropy
 from lstm_sentiment.fast.cross_entropy import cross_entropy
 from lstm_sentiment.files.keep import load_tensors
@@ -25,7 +24,6 @@ from lstm_sentiment.studies.language_model import (
     perplexity,
     pretrained_language_model,
     text_pieces,
-    with_language_model,
 )
 from lstm_sentiment.text import DataError, Vocabulary, tokenize
 from lstm_sentiment.training import TrainingConfig, train
@@ -201,23 +199,6 @@ def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(data_home, mo
     torch.testing.assert_close(tensors, expected, rtol=0, atol=0)
     histories = [pd.DataFrame(kept["history"]).assign(seconds=0) for kept in (settings, whole)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
-
-
-def test_the_classifier_starts_from_a_language_model_of_its_words_and_size(data_home):
-    start = {"dropout": 0.2, "epochs": 1, **TRAINING}
-    parameters = {"vector_size": 6, "min_count": 1, "hidden_size": 12, "start": start}
-    settings = with_language_model(parameters, TEXTS, TEXTS[:2])
-    _, kept = load_tensors(settings["start"])
-    classifier = SentimentClassifier(**settings, epochs=1).fit(TEXTS, [1, 0] * 12)
-    assert classifier.vocabulary_.words == kept["words"] == VOCABULARY.words
-    assert with_language_model({"start": None}, TEXTS, TEXTS) == {"start": None}
-
-
-@pytest.mark.parametrize("options", [{"bidirectional": True}, {"num_layers": 2}, {"cell": "gru"}])
-def test_what_cannot_start_from_a_language_model_is_refused_at_once(data_home, options):
-    with pytest.raises(DataError, match=rf"{next(iter(options))}="):
-        with_language_model({"start": {"epochs": 1}, **options}, TEXTS, TEXTS)
-    assert not list(data_home.iterdir())
 
 
 def test_long_texts_are_cut_into_pieces_and_those_of_one_word_left_out():

@@ -15,7 +15,8 @@ from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RecurrentLayer, RN
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 CELLS = {"gru": GRUCell, "rnn": RNNCell}
-KINDS = [*LSTMLayer.BACKENDS, *CELLS]
+BACKENDS = [name for name in LSTMLayer.BACKENDS if name != "auto"]
+KINDS = [*BACKENDS, *CELLS]
 GATES = {
     "LSTM": ["input_gate", "forget_gate", "candidate", "output_gate"],
     "GRU": ["reset_gate", "update_gate"],
@@ -78,7 +79,7 @@ def cases(draw):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     case=cases(),
     dtype=st.sampled_from(list(TOLERANCE)),
@@ -126,7 +127,7 @@ def test_a_gru_carries_its_state_past_what_recurrent_dropout_hides_from_its_gate
     assert torch.equal(layer(torch.randn(2, 50, 3), state=(h, h))[1][0], h)
 
 
-@pytest.mark.parametrize("backend", LSTMLayer.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_with_recurrent_dropout_are_those_of_small_differences(backend):
     torch.manual_seed(0)
     options = {"num_layers": 2, "bidirectional": True, "recurrent_dropout": 0.5}
@@ -218,7 +219,7 @@ def test_a_fresh_cell_has_orthogonal_recurrent_weights_and_an_lstm_remembers(cel
     [
         ({"x": torch.ones(2, 3)}, r"x must be \(B, T, D\)"),
         ({"x": torch.ones(2, 3, 4, 1)}, r"x must be \(B, T, D\)"),
-        ({"x": torch.ones(2, 3, 5)}, "shapes cannot|primitive"),
+        ({"x": torch.ones(2, 3, 5)}, "D is 4"),
         ({"x": torch.ones(2, 3, 4).long()}, "dtype"),
         ({"lengths": torch.tensor([-1, 3])}, "lengths is .*-1, .* between 1 and 3"),
         ({"lengths": torch.tensor([4, 3])}, "lengths is .* between 1 and 3"),
@@ -245,14 +246,14 @@ def test_what_a_layer_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"RNN\(3, 4\) is no nn\.LSTM"):
         LSTMLayer.from_torch(nn.RNN(3, 4))
     with pytest.raises(ValueError, match="backend is 'fast'; it must be one of"):
-        LSTMLayer(4, 3, backend="fast")
+        LSTMLayer(4, 3).backend = "fast"
     with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.2"):
         LSTMLayer(4, 3, recurrent_dropout=0.2).to_torch()
     with pytest.raises(ValueError, match="proj_size=2"):
         LSTMLayer.from_torch(nn.LSTM(4, 3, proj_size=2))
 
 
-@pytest.mark.parametrize("backend", LSTMLayer.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_compiled_model_computes_the_same(backend):
     layer = LSTMLayer(3, 4, backend=backend)
     x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 2])
@@ -262,7 +263,7 @@ def test_a_compiled_model_computes_the_same(backend):
     assert layer.cells[0].forget_gate.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("backend", LSTMLayer.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_under_autocast_it_computes_in_the_dtype_of_its_weights(backend):
     layer, before = LSTMLayer(3, 4, backend=backend), nn.Linear(3, 3)
     x, state = torch.randn(2, 5, 3), (torch.randn(1, 2, 4), torch.randn(1, 2, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import subprocess
@@ -14,11 +15,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lstm_sentiment import __main__ as commands
 from lstm_sentiment import __version__, training
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.studies.presets import LANGUAGE_MODEL
 from lstm_sentiment.text import Vocabulary
 
 TRAIN = ["train", "--data", "train.csv"]
@@ -116,6 +117,24 @@ def test_train_evaluate_predict_submit(home, capsys, table_of):
     assert main(["submit", "Kaggle.CSV", "--output", "to/predictions.csv"]) == 0
     submission = Path("to/predictions.csv").read_text()
     assert submission == "ID,sentiment\n1,positive\n2,negative\n3,positive\n"
+    pd.DataFrame({"Id": [501, 17, 9], "review": reviews}).to_csv("Kaggle.CSV", index=False)
+    assert main(["submit", "Kaggle.CSV", "--output", "to/predictions.csv"]) == 0
+    assert Path("to/predictions.csv").read_text().split()[1:] == (
+        ["501,positive", "17,negative", "9,positive"]
+    )
+
+
+def test_programs_get_a_json_object_a_line(home, capsys, table_of):
+    save_tiny_model("artifacts")
+    texts = ["good,\nbad", 'a "good" \u6620\u753b \udce9']
+    for options, numbers in ([], ["probability"]), (["--words"], ["probability", "forget_gate"]):
+        table = table_of("predict", *options, *texts)
+        assert main(["predict", *options, "--json", *texts]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [[*row] for row in rows] == [[*table.columns]] * len(table)
+        assert [row["review"] for row in rows] == (table["review"].tolist() if options else texts)
+        for name in numbers:
+            assert [row[name] for row in rows] == pytest.approx(table[name].tolist(), abs=1e-4)
 
 
 LINES = {
@@ -126,6 +145,7 @@ LINES = {
     "blank lines": (b"\ngood\n\n", ["", "good", ""]),
     "old Mac": (b"good\rbad\r", ["good", "bad"]),
     "a carriage return inside of a review": (b"good\rbad\nbad\n", ["good\rbad", "bad"]),
+    "a bracket at the beginning": (b"[Spoilers] good\nbad", ["[Spoilers] good", "bad"]),
     "not ASCII": ("bad caf\u00e9\n".encode(), ["bad caf\u00e9"]),
 }
 
@@ -157,16 +177,20 @@ def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_befor
     [
         ("predict --model tiny --file latin.txt", "latin.txt is not UTF-8 text"),
         ("predict --model tiny --file empty.txt --words", "empty.txt holds no review"),
+        ("predict --model tiny --file labelled.txt", "labelled.txt begins with the header of a"),
+        ("predict --model tiny --file lines.json", "lines.json is JSON or RTF, not CSV"),
         ("predict --model tiny --words", "review 1: the text has no word"),
         ("predict --model both_ways --words good", "review 1: a bidirectional model must"),
-        ("predict good", "artifacts/model.safetensors: not found. Train a"),
+        ("predict --model artifacts good", "artifacts/model.safetensors: not found. Train a"),
         ("evaluate missing.csv", "missing.csv"),
         ("submit train.csv --model tiny --output data", "--output data is a folder or the file"),
         ("submit train.csv --output ./train.csv", "--output train.csv is a folder or"),
+        ("submit train.csv --output linked.csv", "--output linked.csv is a folder or"),
+        ("submit same.csv --model tiny --output ids.csv", "0 ids are blank, or some are there tw"),
         ("fetch no.bin", "no.bin"),
-        ("fetch imdb", "vectors 'imdb' are trained on reviews"),
         ("train --data missing.csv --model train.csv", "--model train.csv is a file"),
-        ("train --data missing.csv --pretrain --bidirectional", "--pretrain and"),
+        ("train --data missing.csv --model train.csv/folder", "Not a directory: 'train.csv/fold"),
+        (" ".join([*TRAIN, "--pretrained", "--bidirectional"]), "bidirectional=True"),
         ("train --data train.csv --model locked", "another training writes to locked"),
         (" ".join([*TINY, "--hidden-size 10000000"]), "there is not enough memory for this"),
     ],
@@ -174,6 +198,10 @@ def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_befor
 def test_what_cannot_end_well_is_said_in_one_line(home, monkeypatch, capsys, command, message):
     Path("latin.txt").write_bytes(b"na\xefve\n")
     Path("empty.txt").touch()
+    Path("linked.csv").hardlink_to("train.csv")  # as the other case of its name on some systems
+    Path("labelled.txt").write_text('"Review","sentiment"\n"Good","positive"\n')
+    Path("lines.json").write_text('[\n{"review": "Good"}\n]\n')
+    Path("same.csv").write_text("id,review\n1,Good\n1,Bad\n")
     save_tiny_model("tiny")
     save_tiny_model("both_ways", bidirectional=True)
     Path("locked").mkdir()
@@ -187,7 +215,12 @@ def test_what_cannot_end_well_is_said_in_one_line(home, monkeypatch, capsys, com
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"na\xefve\n", "is not UTF-8 text"), (b"", "holds no review")]
+    ("content", "message"),
+    [
+        (b"na\xefve\n", "is not UTF-8 text"),
+        (b"", "holds no review"),
+        (b"label\ttext\n1\tGood\n", "begins with the header of a table"),
+    ],
 )
 def test_unreadable_standard_input_is_refused(home, monkeypatch, capsys, content, message):
     save_tiny_model("artifacts")
@@ -225,7 +258,8 @@ def test_what_is_drawn_or_held_back_is_not_read_without_labels(home, monkeypatch
     monkeypatch.setattr(
         "lstm_sentiment.data.load_unlabelled", lambda exclude: left_out.extend(exclude) or []
     )
-    options = ["--epochs", "1", "--hidden-size", "4", "--seed", "3", "--limit", "100"]
+    options = ["--vectors", "own", "--epochs", "1", "--hidden-size", "4", "--seed", "3"]
+    options += ["--limit", "100"]
     assert main([*TRAIN, "--hold-back", "kaggle.csv", *options]) == 0
     assert len(set(left_out) & set(pd.read_csv("train.csv")["review"])) == 100
     assert set(pd.read_csv("kaggle.csv")["review"]) <= set(left_out)
@@ -290,6 +324,21 @@ def test_an_interrupted_training_goes_on(home, monkeypatch, capsys):
     assert len(pd.read_csv("artifacts/history.csv")) == 3
 
 
+def test_nothing_of_the_model_before_is_left_beside_a_new_one(home, monkeypatch):
+    save = SentimentClassifier.save
+
+    def saved_and_interrupted(classifier, folder):
+        save(classifier, folder)
+        raise KeyboardInterrupt
+
+    command = [*TINY, "--epochs", "1"]
+    assert main(command) == 0
+    assert Path("artifacts/history.csv").exists()
+    monkeypatch.setattr(SentimentClassifier, "save", saved_and_interrupted)
+    assert main(command) == 130
+    assert not any(Path("artifacts", name).exists() for name in ("history.csv", "metrics.json"))
+
+
 def test_a_reader_that_has_had_enough_is_no_error():
     code = """
 import sys
@@ -317,15 +366,14 @@ def test_version_and_help_are_printed(command, capsys):
     assert expected in capsys.readouterr().out
 
 
-def test_a_language_model_is_trained_first_and_kept(home, data_home, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "lstm_sentiment.data.load_unlabelled", lambda exclude: ["a good film", "a bad film"]
-    )
-    start = {**commands.PRETRAINED["start"], "epochs": 1}
-    tiny = {**commands.PRETRAINED, "min_count": 1, "vector_size": 4, "start": start}
-    monkeypatch.setattr(commands, "PRETRAINED", tiny)
-    assert main([*TRAIN, "--pretrain", "--epochs", "1", "--hidden-size", "8"]) == 0
-    assert "language model from 86 texts" in capsys.readouterr().out
-    (kept,) = data_home.glob("language-model-*.safetensors")
-    assert metrics()["data"]["settings"]["start"] == str(kept)
-    assert SentimentClassifier.load("artifacts").hidden_size == 8
+def test_training_can_start_from_the_language_model_that_comes_along(home):
+    assert main([*TRAIN, "--pretrained", "--epochs", "1"]) == 0
+    started = SentimentClassifier.load("artifacts")
+    assert started.hidden_size == LANGUAGE_MODEL["hidden_size"]
+    assert "unforgettable" in started.vocabulary_  # no word of the reviews here
+
+
+def test_without_a_training_the_classifier_that_comes_along_judges(home, capsys):
+    assert main(["predict", "A wonderful film.", "A terrible film."]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["sentiment"] for row in rows] == ["positive", "negative"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lstm_sentiment.model import SentimentLSTM, WordStream, evaluating
+from lstm_sentiment.model import POOLINGS, SentimentLSTM, WordStream, evaluating
 
 IDS, LENGTHS = torch.tensor([[5, 2, 9, 3], [4, 4, 0, 0], [7, 0, 0, 0]]), torch.tensor([4, 2, 1])
 ONES = torch.cat([torch.zeros(1, 64), torch.ones(3, 64)])
@@ -20,7 +20,7 @@ def matrix():
     return matrix
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("backend", ["fused", "reference"])
 def test_equals_the_same_network_built_from_torch_parts(matrix, pooling, bidirectional, backend):
@@ -33,11 +33,12 @@ def test_equals_the_same_network_built_from_torch_parts(matrix, pooling, bidirec
     expected = []
     for ids, length in zip(IDS, LENGTHS, strict=True):
         outputs, (h_n, _) = trusted(embedding(ids[None, :length]))
-        if pooling == "last":
-            pooled = h_n[:, 0].flatten()
-        else:
-            pooled = torch.cat([outputs[0].mean(0), outputs[0].amax(0)])
-        expected.append(model.output(pooled))
+        states = {
+            "last": h_n[:, 0].flatten(),
+            "mean": outputs[0].mean(0),
+            "max": outputs[0].amax(0),
+        }
+        expected.append(model.output(torch.cat([states[name] for name in pooling.split("_")])))
     logits = model(IDS, LENGTHS)
     torch.testing.assert_close(logits, torch.cat(expected), rtol=0, atol=1e-5)
     logits.sum().backward()
@@ -164,7 +165,7 @@ def test_gradients_on_two_threads_are_the_same_each_time(cell, options):
 WORDS = [2, 7, 1, 9, 3, 3, 5, 8]
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean_max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_after_every_word_a_stream_says_what_the_network_says_of_the_words_so_far(
@@ -183,7 +184,9 @@ def test_after_every_word_a_stream_says_what_the_network_says_of_the_words_so_fa
     np.testing.assert_allclose(logits, expected.detach(), atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "vectors"), [("last", 2), ("mean_max", 4)])
+@pytest.mark.parametrize(
+    ("pooling", "vectors"), [("last", 2), ("mean_max", 4), ("last_mean_max", 4)]
+)
 def test_what_a_stream_keeps_does_not_grow(matrix, pooling, vectors):
     stream = WordStream(SentimentLSTM(matrix, 16, pooling=pooling))
     for index in [2] + 200 * [3]:

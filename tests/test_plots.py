@@ -15,20 +15,19 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from lstm_sentiment import plots
-from lstm_sentiment.evaluation import evaluate, expected_calibration_error, reliability_curve
+from lstm_sentiment.evaluation import evaluate
 from lstm_sentiment.report import word_plots
 from lstm_sentiment.text import choose_max_length
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 2, 1000)
 PROBABILITIES = 1 / (1 + np.exp(-3 * (2 * LABELS - 1) - RNG.normal(0, 2.5, 1000)))
-CALIBRATED = 1 / (1 + np.exp(-np.log(PROBABILITIES / (1 - PROBABILITIES)) / 1.3))
 LENGTHS = RNG.lognormal(5.2, 0.6, 1000).astype(int) + 10
 EVALUATION = evaluate(LABELS, PROBABILITIES)
 WORDS = pd.DataFrame(
     {
         "word": [f"word{'s' * (i % 7)}{i}" for i in range(200)],
-        "group": ["positive"] * 40 + ["negative"] * 40 + ["frequent"] * 120,
+        "group": ["positive"] * 40 + ["negative"] * 40 + ["film"] * 40 + ["other"] * 80,
         "count": RNG.integers(1, 5000, 200),
     }
 )
@@ -62,13 +61,8 @@ GATES = {
 }
 REVIEW = pd.DataFrame({"word": ["dull", "but", "good"], "probability": [0.2, 0.7, 0.8], **GATES})
 INFLUENCE = pd.DataFrame({"distance": np.arange(21), "median": 10 ** (-np.arange(21) / 10)})
-BY_CLASS = {"positive": LENGTHS[LABELS == 1], "negative": LENGTHS[LABELS == 0]}
-BALANCE = pd.DataFrame({"sentiment": ["positive"] * 300 + ["negative"] * 100})
-CALIBRATION = {"before temperature scaling": PROBABILITIES, "after": CALIBRATED}
-PANELS = {"fresh": {"RNN": INFLUENCE}, "trained": {"RNN": INFLUENCE, "LSTM": INFLUENCE}}
+BY_NETWORK = {"RNN": INFLUENCE, "LSTM": INFLUENCE.assign(median=INFLUENCE["median"] * 2)}
 ARGUMENTS = {
-    plots.class_balance: [BALANCE],
-    plots.length_histogram: [BY_CLASS],
     plots.padding_choice: [LENGTHS, 400],
     word_plots.words_2d: [COORDINATES[:, :2], WORDS, [0.08, 0.05], "news"],
     word_plots.words_3d: [COORDINATES, WORDS, [0.08, 0.05, 0.03], "news"],
@@ -77,8 +71,7 @@ ARGUMENTS = {
     plots.search_heatmap: [SEARCH],
     plots.confusion_matrix_figure: [EVALUATION],
     plots.probability_histogram: [LABELS, PROBABILITIES],
-    plots.reliability_plot: [LABELS, CALIBRATION],
-    plots.influence_curves: [PANELS],
+    plots.influence_curves: [BY_NETWORK],
     plots.words_and_gates: [REVIEW],
 }
 
@@ -153,12 +146,12 @@ def test_axes_are_labelled(figures, name):
 
 def test_the_readers_own_style_changes_nothing(figures):
     with matplotlib.rc_context({"font.size": 20, "xtick.labelsize": 20, "axes.grid": False}):
-        figure = plots.class_balance(BALANCE)
-    assert figure._repr_png_() == figures["class_balance"]._repr_png_()
+        figure = plots.search_heatmap(SEARCH)
+    assert figure._repr_png_() == figures["search_heatmap"]._repr_png_()
 
 
 def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
-    path = plots.save_figure(figures["class_balance"], "balance", folder=tmp_path / "artifacts")
+    path = plots.save_figure(figures["search_heatmap"], "balance", folder=tmp_path / "artifacts")
     assert path == tmp_path / "artifacts" / "balance.png"
     assert plt.imread(path).shape[1] == 1600
 
@@ -166,12 +159,11 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
 @pytest.mark.parametrize(
     ("name", "finding"),
     [
-        ("class_balance", "The classes are not balanced: 75.0% of 400 reviews are positive"),
         ("words_2d", "separates positive from negative words best (AUC 1.000); 13%"),
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),
-        ("influence_curves", "In fresh networks a gradient 20 words before the end has 0.01 (RNN)"),
+        ("influence_curves", "A gradient 20 words before the end has 0.01 (RNN) to 0.02 (LSTM)"),
         ("words_and_gates", "Positive with probability 80%, turned most by \u201cbut\u201d"),
     ],
 )
@@ -205,20 +197,6 @@ def test_the_confusion_matrix_shows_each_count_in_its_cell(figures):
         assert texts[position].splitlines()[0] == f"{EVALUATION['confusion'][cell]}"
 
 
-def test_the_reliability_plot_shows_each_curve_with_its_intervals_and_error(figures):
-    containers = figures["reliability_plot"].axes[0].containers
-    for container, probabilities in zip(containers, (PROBABILITIES, CALIBRATED), strict=True):
-        curve = reliability_curve(LABELS, probabilities)
-        line, _, (bars,) = container.lines
-        predicted, observed = line.get_xydata().T
-        assert observed == pytest.approx(curve["observed"].to_numpy())
-        assert predicted == pytest.approx(curve["predicted"].to_numpy(), abs=0.005), "side by side"
-        ends = np.array([bar[:, 1] for bar in bars.get_segments()])
-        assert ends == pytest.approx(curve[["low", "high"]].to_numpy())
-        error = expected_calibration_error(LABELS, probabilities)
-        assert container.get_label().endswith(f": ECE {error:.3f}")
-
-
 def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figures):
     texts = [text.get_text() for text in figures["search_heatmap"].axes[0].texts]
     assert texts == ["86.0%", "87.2%", "81.0%", "not run"]
@@ -227,7 +205,7 @@ def test_the_heatmap_shows_the_best_of_repeated_runs_and_what_was_not_run(figure
 def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
     figure = figures["words_2d"]
     labels = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
-    feeling = set(WORDS["word"][WORDS["group"] != "frequent"])
+    feeling = set(WORDS["word"][WORDS["group"] != "other"])
     named = {label.get_text() for label in labels}
     assert len(named & feeling) > 0.5 * len(feeling)
     point_of = dict(zip(WORDS["word"], COORDINATES[:, :2], strict=True))
@@ -237,7 +215,6 @@ def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
         assert np.hypot(*(nearest - mark)) < 15  # pixels
 
 
-def test_panels_of_influence_share_one_scale(figures):
-    first, second = figures["influence_curves"].axes
-    assert [first.get_title(), second.get_title()] == ["fresh", "trained"]
-    assert first.get_ylim() == second.get_ylim()
+def test_axes_are_named_by_what_they_show(figures):
+    names = [axes.get_ylabel() for axes in figures["learning_curves"].axes]
+    assert names == ["cross-entropy (nats per review)", "accuracy"]

@@ -7,7 +7,7 @@ import pytest
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.lstm import LSTMCell, RNNCell
 from lstm_sentiment.studies import presets
-from lstm_sentiment.studies.presets import PRESETS, PRETRAINED, REPORT
+from lstm_sentiment.studies.presets import LANGUAGE_MODEL, PRESETS, REPORT
 from lstm_sentiment.training import TrainingConfig
 
 TEXTS = [["a", "good", "film"] * 9, ["a", "bad", "film"], ["good"], ["bad", "bad"]] * 3
@@ -47,10 +47,11 @@ def test_every_system_is_there_and_the_reports_is_the_classifiers_default():
 
 
 def test_every_setting_of_a_study_differs_and_is_one_of_the_classifiers():
-    for settings in (presets.ABLATION, presets.FULL_LENGTH, presets.FROM_LANGUAGE_MODEL, PRESETS):
+    for settings in (presets.ABLATION, presets.FULL_LENGTH, PRESETS):
         complete = {
             str(SentimentClassifier(**parameters).get_params()) for parameters in settings.values()
         }
         assert len(complete) == len(settings)
-    training = {name: value for name, value in PRETRAINED["start"].items() if name != "dropout"}
+    sizes = ("hidden_size", "dropout")
+    training = {name: value for name, value in LANGUAGE_MODEL.items() if name not in sizes}
     assert TrainingConfig(**training).embedding_rate_factor == 1.0

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.evaluation import wilson_interval
@@ -68,17 +67,6 @@ def test_accuracy_is_that_of_groups_by_negations_per_hundred_words():
     assert table["accuracy"].tolist() == [0.5, 1, 0, 1, 1]
     assert table["positive"].tolist() == [0.5, 1, 1, 1, 0.5]
     assert table[["low", "high"]].iloc[0].tolist() == list(wilson_interval(1, 2))
-
-
-def test_groups_of_one_accuracy_are_told_from_groups_of_two():
-    same = pd.DataFrame({"n": [200, 200, 200], "accuracy": [0.85, 0.86, 0.85]})
-    assert probes.same_accuracy_p_value(same) > 0.9
-    assert probes.same_accuracy_p_value(same.assign(accuracy=[0.85, 0.95, 0.85])) < 0.01
-    # By hand, with the correction of Yates: 20 and 30 right, 25 expected of each.
-    table = pd.DataFrame({"n": [40, 40], "accuracy": [0.5, 0.75]})
-    corrected = 2 * (abs(20 - 25) - 0.5) ** 2 / 25 + 2 * (abs(20 - 15) - 0.5) ** 2 / 15
-    assert probes.same_accuracy_p_value(table) == pytest.approx(chi2.sf(corrected, 1))
-    assert probes.same_accuracy_p_value(same.assign(accuracy=1.0)) == 1
 
 
 # Copies and errors
@@ -153,76 +141,7 @@ def test_influence_is_the_gradient_relative_to_the_last_word():
         probes.influence_by_distance(model, ReviewDataset(reviews), max_distance=5)
 
 
-def test_the_way_back_along_the_cell_state_alone():
-    model, reviews = small_model(), ReviewDataset([[2, 3, 4, 5, 6], [7, 6, 5, 4]])
-    cell = model.lstm.cells[0]
-
-    def influence(**options):
-        return probes.influence_by_distance(model, reviews, 3, **options)["median"]
-
-    with torch.no_grad():
-        cell.forget_gate.bias.fill_(-20)  # only the hidden state carries anything on
-    assert (influence()[1:] > 1e-4).all()
-    assert (influence(through_hidden_state=False)[1:] < 1e-6).all()
-    with torch.no_grad():
-        cell.forget_gate.bias.fill_(1)
-        for gate in cell.children():
-            gate.weight[:, :3] = 0  # only the cell state does
-    assert influence()[3] > 1e-3
-    np.testing.assert_allclose(influence(), influence(through_hidden_state=False), rtol=1e-4)
-
-
-def test_a_gradient_that_keeps_nine_tenths_per_word_is_found_in_the_middle_of_its_curve():
-    distance = np.arange(41)
-    median = np.where(distance < 10, 1, 0.9**distance)  # beside the last word anything may be
-    table = pd.DataFrame({"distance": distance, "median": median})
-    assert probes.kept_per_word(table) == pytest.approx(0.9)
-
-
-def test_gates_are_those_of_the_cell_at_each_word():
-    model, ids, seen = small_model(), [2, 7, 1, 3], []
-    cell = model.lstm.cells[0]
-    openings = probes.gate_openings(model, np.array(ids))
-    with torch.no_grad():
-        state = (torch.zeros(1, 3), torch.zeros(1, 3))
-        for x in model.embedding.weight[ids].split(1):
-            seen.append(torch.cat([state[0], x], dim=1))
-            state = cell(x, state)
-        assert list(openings) == ["forget_gate", "input_gate", "output_gate"]
-        for name, opening in openings.items():
-            expected = getattr(cell, name)(torch.cat(seen)).sigmoid()
-            np.testing.assert_allclose(opening, expected, rtol=1e-5)
-    assert probes.gate_openings(small_model(cell="gru"), [2, 3]) == {}
-
-
 # Memory and order
-
-
-def test_only_the_first_word_tells():
-    dataset = probes.first_word_task(200, 9, seed=1)
-    assert set(dataset.lengths) == {9}
-    words = dataset.flat_ids.reshape(200, 9)
-    assert (words[:, 0] == 2 + dataset.labels).all()
-    assert words[:, 1:].min() == 4, "the answers stand nowhere else"
-    assert 60 < dataset.labels.sum() < 140
-    assert not np.array_equal(
-        words, probes.first_word_task(200, 9, seed=2).flat_ids.reshape(200, 9)
-    )
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_what_is_near_is_learnt(cell):
-    assert probes.remembered_first_word(cell, length=3) > 0.95
-
-
-def test_the_answers_are_to_sequences_that_neither_trained_nor_chose(monkeypatch):
-    used = []
-    monkeypatch.setattr(probes, "train", lambda model, *arguments: used.extend(arguments))
-    monkeypatch.setattr(probes, "score", lambda _, data: used.append(data) or {"accuracy": 1})
-    assert probes.remembered_first_word("lstm", length=3) == 1
-    learnt, chosen_by, _, answered = used
-    assert [len(dataset) for dataset in (learnt, chosen_by, answered)] == [1_000, 500, 500]
-    assert not np.array_equal(chosen_by.flat_ids, answered.flat_ids)
 
 
 def test_shuffling_keeps_each_reviews_words_and_label():

@@ -198,6 +198,7 @@ def test_trials_that_the_storage_does_not_know_are_not_replaced(accuracies, data
         "postgresql://me:s3cr?et/1@127.0.0.1:1/db",
         "mysql://127.0.0.1/db?user=me&password=s3cr?et/1",
         "sqlite:////no/such/folder/s.db",
+        "postgresql://me:s3cr?et/1",
         "no URL",
     ],
 )

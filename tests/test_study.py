@@ -12,9 +12,17 @@ import pandas as pd
 import pytest
 
 from lstm_sentiment.classifier import SentimentClassifier
-from lstm_sentiment.studies import presets, results, reviews, study
+from lstm_sentiment.studies import distillation, presets, results, reviews, study
+from lstm_sentiment.studies.distillation import Teacher, run_distillation
 from lstm_sentiment.studies.results import read_study, summarise_study
-from lstm_sentiment.studies.reviews import StudyData, all_data, drawn_data, leak_data, shuffled_data
+from lstm_sentiment.studies.reviews import (
+    StudyData,
+    all_data,
+    drawn_data,
+    final_data,
+    leak_data,
+    shuffled_data,
+)
 from lstm_sentiment.studies.study import missing, run, run_study
 from lstm_sentiment.text import DataError, normalised_text, truncate
 
@@ -37,7 +45,7 @@ def made_up(n: int, seed: int) -> pd.DataFrame:
 
 
 LABELLED = made_up(240, seed=1)
-CACHED = (reviews._parts, reviews._unlabelled_tokens, reviews.drawn_data)
+CACHED = (reviews._parts, reviews.unlabelled_tokens, reviews.drawn_data)
 
 
 @pytest.fixture(autouse=True)
@@ -97,21 +105,10 @@ def test_words_and_vectors_come_from_the_texts_that_the_study_has_for_them():
     data = drawn_data()
     texts = [["seen", "often", *tokens] for tokens in data.token_lists["train"]]
     data = StudyData(data.token_lists, data.labels, texts, texts)
-    classifier = study.fitted({**SMALL, "vectors": "imdb"}, data)
+    classifier = study.fitted({**SMALL, "vectors": "own"}, data)
     assert "often" in classifier.vocabulary_
     assert classifier.vectors["often"].shape == (8,)
     assert study.fitted(SMALL, data).model_.embedding.weight.abs().max() < 0.2
-
-
-def test_a_network_that_starts_from_a_language_model_leaves_its_epochs():
-    start = {"dropout": 0.1, "epochs": 2, "batch_size": 8, "embedding_rate_factor": 1.0}
-    classifier = study.fitted({**SMALL, "vectors": "imdb", "start": start}, drawn_data())
-    assert str(classifier.start).endswith(".safetensors")
-    epochs = pd.read_csv(results.RESULTS / "pretraining.csv")
-    assert epochs["epoch"].tolist() == [1, 2]
-    assert (epochs["validation_perplexity"] > 1).all()
-    assert json.loads(epochs["configuration"][0]) == start
-    assert epochs["unlabelled_n"].tolist() == [30, 30]
 
 
 def test_only_what_is_missing_or_changed_is_run_and_back_as_well(full_length, monkeypatch):
@@ -201,16 +198,16 @@ def test_two_processes_fill_one_table(full_length):
     (row,) = run_study("full-length", seeds=[0]).head(1).to_dict("records")
     path = results.RESULTS / "together.csv"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: study._append(path, row | {"seed": seed}), range(24)))
+        list(pool.map(lambda seed: study.append_row(path, row | {"seed": seed}), range(24)))
     assert sorted(pd.read_csv(path)["seed"]) == list(range(24))
-    study._append(path, row | {"new": 1.5})
+    study.append_row(path, row | {"new": 1.5})
     assert pd.read_csv(path)["new"].isna().sum() == 24
 
 
 def test_the_command_says_where_it_writes_and_refuses_options_without_a_meaning(
     full_length, capsys
 ):
-    assert {*study.STUDIES, "baselines", "search"} == set(presets.STUDY_NAMES)
+    assert {*study.STUDIES, "baselines", "distillation", "search"} == set(presets.STUDY_NAMES)
     said = f"full-length.csv in {results.RESULTS}"
     for end in (", which does not exist yet\n", "\n"):
         assert run("full-length", seeds=[0])["seeds"].tolist() == [1, 1]
@@ -316,3 +313,51 @@ def test_without_texts_the_training_reviews_of_the_split_are_taken(monkeypatch, 
     for data in (drawn_data(), all_data()):
         assert data.unlabelled == data.token_lists["train"]
     assert "training reviews are taken" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small_distillation(monkeypatch, request):
+    monkeypatch.setattr(presets, "PRETRAINED", {**SMALL, "epochs": 2})
+    monkeypatch.setattr(presets, "DISTILLED", {**SMALL, "pieces": 1})
+    monkeypatch.setattr(reviews, "CHOOSING", 60)
+    made = ["not", "bad"], ["not", "good"]
+    monkeypatch.setattr(distillation, "made_sentences", lambda *_: (made, np.array([1.0, 0.0])))
+    sentences = request.config.rootpath / "tests" / "data" / "short_sentences.csv"
+    monkeypatch.setattr(distillation, "SENTENCES", sentences)
+    monkeypatch.setattr(distillation, "TABLE", results.RESULTS / "distillation.csv")
+
+
+@pytest.mark.filterwarnings("ignore:.*hold no word the model knows")
+def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_distillation):
+    few, more = final_data(), final_data(more_labels=True)
+    assert few.sizes["held_out_n"] == more.sizes["held_out_n"] == 140 - 60
+    assert few.token_lists["held_out"] == more.token_lists["held_out"]
+    for data in (few, more):
+        learnt = {name: data.token_lists[name] for name in ("train", "validation", "choosing")}
+        texts = {" ".join(tokens) for lists in learnt.values() for tokens in lists}
+        assert not texts & {" ".join(tokens) for tokens in few.token_lists["held_out"]}
+    assert (few.sizes["train_n"], more.sizes["train_n"]) == (70, 70 + 60)
+
+    table = run_distillation([0, 1])
+    names = ["fine-tuned LSTM", "NB-weighted bigrams", "teacher", "classifier"]
+    more_names = [f"{name}, 130 labels" for name in names]
+    assert table["name"].tolist() == [*names, *names, *more_names]
+    assert table["seed"].tolist() == [0] * 4 + [1] * 4 + [0] * 4
+    assert table["held_out_accuracy"].between(0.4, 1).all()
+    assert (table.loc[1, "held_out_accuracy"], table.loc[1, "plain"]) > (0.9, 0.4)
+    before = results.RESULTS.joinpath("distillation.csv").read_bytes()
+    run_distillation([0, 1])
+    assert results.RESULTS.joinpath("distillation.csv").read_bytes() == before
+
+
+def test_a_teacher_says_the_mean_of_two_log_odds_as_sure_as_it_may_be():
+    def model(*probabilities):
+        proba = np.array([[1 - p, p] for p in probabilities])
+        return Mock(predict_proba=Mock(return_value=proba))
+
+    teacher = Teacher(model(0.8, 0.5, 1.0), model(0.2, 0.9, 1.0), temperature=0.5)
+    found = teacher.predict_proba([["a"]] * 3)
+    odds = (found[:, 1] / found[:, 0])[:2]
+    assert odds == pytest.approx([1, (9**0.5) ** 2])
+    assert 0.999 < found[2, 1] <= 1
+    assert found.sum(axis=1) == pytest.approx(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import os
 import tracemalloc
 import zipfile
@@ -13,7 +14,7 @@ from examples import ROWS, csv_text, many, tar_of, zipped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_sentiment.files import tables
+from lstm_sentiment.files import lines, tables
 from lstm_sentiment.files.archives import load_acl_imdb
 from lstm_sentiment.files.find import present
 from lstm_sentiment.files.keep import load_tensors
@@ -105,6 +106,11 @@ def test_a_long_review_is_read_whole_and_no_rows_are_seen_in_it(written, text, d
     numbered = [(i, review) for i, (review, _) in enumerate(rows)]
     path = written(csv_text(numbered, ("id", "review"), delimiter=delimiter))
     assert read_review_column(path) == [review for review, _ in rows]
+
+
+def test_a_long_last_line_takes_no_longer_than_its_length(written):
+    text = "One line\n" + "x" * 1_000_000  # where quadratic matching would take hours
+    assert rows_of(written(csv_text([(text, "positive")]))) == [(text, "positive")]
 
 
 TEXTS_TO_KEEP = ["Good, but long; really", "Bad", "Good, but long; really", 'Says "no"']
@@ -246,6 +252,22 @@ def test_a_small_file_that_becomes_much_is_refused(written, monkeypatch, limit, 
     monkeypatch.setattr(tables, limit, value)
     with pytest.raises(DataError, match=r"reviews\.csv holds (more than .* split|too many rows)"):
         read_table(written(gzip.compress(content, 1)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "content"),
+    [
+        ("MAX_CHARACTERS", b"Good film\n" * 2000),
+        ("MAX_CHARACTERS", b"\n" * 100),
+        ("MAX_CHARACTERS", b"\r" * 100),
+        ("MAX_ROW_CHARACTERS", b"x" * 20_000),
+    ],
+    ids=["text", "lines", "old Mac", "one line"],
+)
+def test_lines_that_become_much_are_refused(monkeypatch, limit, content):
+    monkeypatch.setattr(lines, limit, 10_000)
+    with pytest.raises(DataError, match=r"the source holds too much text .*split it"):
+        lines.lines_of(io.BytesIO(content), "the source")
 
 
 def test_a_file_may_be_longer_than_a_row(written, monkeypatch):

@@ -44,10 +44,17 @@ def test_the_wheel_holds_the_package_its_command_and_nothing_else(installed):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("lstm_sentiment/**/*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
-    assert "lstm_sentiment/py.typed" in names
+    assert {"lstm_sentiment/py.typed", "lstm_sentiment/page/page.html"} <= set(names)
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"lstm_sentiment"}
     (entry_points,) = installed.glob("lstm_sentiment-*/entry_points.txt")
     assert "lstm-sentiment = lstm_sentiment.__main__:console" in entry_points.read_text()
+
+
+def test_it_judges_a_sentence_before_anything_was_trained(installed, tmp_path):
+    judged = run(installed, tmp_path, "-m", "lstm_sentiment", "predict", "Not bad at all!")
+    assert judged.stdout.startswith("review,sentiment,probability\nNot bad at all!,positive,0.")
+    assert not judged.stderr
+    assert not [*tmp_path.iterdir()], "it wrote something"
 
 
 def test_it_trains_and_predicts_in_any_folder(installed, tmp_path):

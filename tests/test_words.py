@@ -48,18 +48,19 @@ def test_nearest_words_come_in_their_order_and_from_the_frequent_ones():
     assert table["sun", "sky"].tolist() == ["moon (0.71)", "star (0.00)"]
 
 
-def test_words_of_feeling_and_frequent_ones_are_chosen_from_those_with_vectors():
+def test_words_of_feeling_of_film_making_and_others_are_chosen_from_those_with_vectors():
     frequent = [f"word{i}" for i in range(30)]
-    feeling = ["great", "superb", "excellent", "awful", "boring"]
-    words = ["<pad>", "<unk>", *frequent, *feeling, "perfect"]
+    chosen = ["great", "superb", "excellent", "awful", "boring", "story", "actor", "scenes"]
+    words = ["<pad>", "<unk>", *frequent, *chosen, "perfect"]
     vocabulary = Vocabulary(words, range(len(words), 0, -1))
-    vectors = as_keyed_vectors([*frequent, *feeling], random_matrix(35, 4))
+    vectors = as_keyed_vectors([*frequent, *chosen], random_matrix(38, 4))
     table = word_tables.choose_words(vocabulary, vectors, n=8)
     groups = {group: rows["word"].tolist() for group, rows in table.groupby("group")}
     assert groups == {
         "positive": ["great", "superb"],  # at most a quarter each, the most frequent
         "negative": ["awful", "boring"],
-        "frequent": ["word0", "word1", "word2", "word3"],
+        "film": ["story", "actor"],
+        "other": ["word0", "word1"],
     }
     counts = dict(zip(words, vocabulary.counts, strict=True))
     assert table["count"].tolist() == [counts[word] for word in table["word"]]

@@ -16,6 +16,7 @@ of `LSTMCell` run step by step; the time does not, because
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,18 @@ from lstm_sentiment.fast.products import linear, weight_gradient
 from lstm_sentiment.fast.steps import GATE_FACTORS, is_compiled, run_backward, run_forward
 
 
-@torch.compiler.disable  # its steps are compiled already; the rest of a model still can be
-def fused_lstm(
+def fused_lstm(*arguments: Any) -> tuple[Tensor | None, Tensor, Tensor]:
+    """What `run_cells` of `lstm` computes with an `LSTMCell`, from the same arguments.
+
+    torch.compile leaves it as it is: its steps are compiled already. Only there `disable` is
+    called, which takes seconds and a folder for temporary files.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(_fused_lstm)(*arguments)
+    return _fused_lstm(*arguments)
+
+
+def _fused_lstm(
     cell: nn.Module,
     table: Tensor,
     rows: Tensor | None,
@@ -36,7 +47,6 @@ def fused_lstm(
     hidden_mask: Tensor | None,
     need_hidden: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """What `run_cells` of `lstm` computes with an `LSTMCell`, from the same arguments."""
     gates: list[Any] = [cell.forget_gate, cell.input_gate, cell.output_gate, cell.candidate]
     weight = torch.cat([gate.weight for gate in gates])  # (4H, H + D), over [h, x]
     bias = torch.cat([gate.bias for gate in gates])  # (4H,)
@@ -121,8 +131,9 @@ def refuse_second_derivatives(instead: str) -> None:
         )
 
 
-# Blocks of memory that no call uses at the moment.
-_spare_blocks: list[np.ndarray] = []
+# Blocks of memory that no call uses at the moment, enough for a step of training through several
+# layers and directions. Of more, which graphs kept at once leave, the oldest go back to the system.
+_spare_blocks: deque[np.ndarray] = deque(maxlen=8)
 
 
 def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
@@ -130,8 +141,8 @@ def _borrow(like: Tensor, rows: int, columns: list[int]) -> list[Tensor]:
 
     On a CPU their memory comes from the call before, and goes to the next when nothing refers to
     them any more, because the system takes long to clear fresh pages (half of the time of a
-    training step with `nn.LSTM`, which asks for them every time). As much as the largest batch
-    needed stays with the process.
+    training step with `nn.LSTM`, which asks for them every time). At most 8 times as much as the
+    largest batch needs in a layer stays with the process.
     """
     if not is_compiled(like):
         return [like.new_empty(rows, n) for n in columns]

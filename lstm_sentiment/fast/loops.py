@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from numba.core.caching import FunctionCache
 from torch import Tensor
 
 TILE_ROWS = 4  # sequences that `_multiply` takes together
@@ -73,6 +74,23 @@ def _has_safe_threads() -> bool:
     return False
 
 
+class _Cache(FunctionCache):
+    """Compiled code on disk, which nothing depends on: what is damaged is compiled and kept anew,
+    and a disk may be full."""
+
+    def load_overload(self, *signature: Any) -> Any:
+        try:
+            return super().load_overload(*signature)
+        except Exception:  # unpickling what was damaged ends in any kind
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *compiled: Any) -> None:
+        with contextlib.suppress(Exception):
+            super().save_overload(*compiled)
+
+
 def _compiled(function: Callable, parallel: bool = False) -> Callable:
     """`function` compiled for this processor at its first call, and kept on disk where possible.
 
@@ -85,10 +103,10 @@ def _compiled(function: Callable, parallel: bool = False) -> Callable:
         "nogil": True,
         "parallel": parallel,
     }
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder to keep it in
-        return numba.njit(**options)(function)
+    dispatcher = numba.njit(**options)(function)
+    with contextlib.suppress(RuntimeError):  # there is no folder to keep it in
+        dispatcher._cache = _Cache(function)
+    return dispatcher
 
 
 # The loops compute in float32, which a Python number would turn into float64.
@@ -117,16 +135,17 @@ _Q0, _Q1, _Q2, _Q3 = np.array(
 
 @_compiled
 def _sigmoid(x):
-    """sigmoid(x) = 1/2 + tanh(x / 2) / 2."""
+    """sigmoid(x) = 1/2 + tanh(x / 2) / 2; a shut gate passes nothing, it is 0."""
     x = _HALF * x
-    if x > _TANH_END:
-        x = _TANH_END
-    elif x < -_TANH_END:
-        x = -_TANH_END
     y = x * x
     p = _P0 + y * (_P1 + y * (_P2 + y * (_P3 + y * (_P4 + y * (_P5 + y * _P6)))))
     q = _Q0 + y * (_Q1 + y * (_Q2 + y * _Q3))
-    return _HALF + _HALF * x * p / q
+    result = _HALF + _HALF * x * p / q
+    if x > _TANH_END:
+        result = _ONE
+    elif x < -_TANH_END:
+        result = _ZERO
+    return result
 
 
 @_compiled

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
+import re
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from lstm_sentiment.files.find import checked_path
-from lstm_sentiment.files.tables import MAX_CHARACTERS, is_table, read_review_column
+from lstm_sentiment.files.tables import (
+    HEAD_BYTES,
+    ID_COLUMN,
+    MAX_CHARACTERS,
+    MAX_ROW_CHARACTERS,
+    REVIEW_COLUMNS,
+    SENTIMENT_COLUMNS,
+    check_is_text,
+    is_table,
+    read_review_column,
+)
 from lstm_sentiment.text import DataError
+
+BYTES_FOR_A_LINE = 256  # what a line takes beside its text, with what is made of it
 
 
 def texts_of(path: str | Path) -> list[str]:
@@ -30,17 +45,32 @@ def lines_of(file: BinaryIO, source: str) -> list[str]:
     hold other characters that `str.splitlines` takes for an end.
 
     Raises:
-        DataError: it is not UTF-8, or too much; the message names `source`.
+        DataError: it is not UTF-8, too much, or a table; the message names `source`.
     """
-    content = file.read(MAX_CHARACTERS + 1)
-    if len(content) > MAX_CHARACTERS:
-        raise DataError(f"{source} holds more than {MAX_CHARACTERS:,} bytes; split it")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not UTF-8 text ({error}); save it as such") from error
-    if not text:
-        return []
-    if "\n" not in text:
-        text = text.replace("\r", "\n")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lines: list[str] = []
+    size = 0
+    for line in iter(partial(file.readline, MAX_ROW_CHARACTERS + 1), b""):
+        size += len(line) + BYTES_FOR_A_LINE * (1 + line.count(b"\r"))
+        if len(line) > MAX_ROW_CHARACTERS or size > MAX_CHARACTERS:
+            raise DataError(f"{source} holds too much text (line {len(lines) + 1:,}); split it")
+        try:
+            lines.append(line.removeprefix(b"" if lines else codecs.BOM_UTF8).decode())
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{source} is not UTF-8 text (line {len(lines) + 1:,}: {error}); save it as such"
+            ) from error
+    if len(lines) == 1 and not lines[0].endswith("\n"):
+        lines = lines[0].removesuffix("\r").split("\r") if lines[0] else []
+    _check_is_no_table(lines[:3], source)
+    return [line.removesuffix("\n").removesuffix("\r") for line in lines]
+
+
+def _check_is_no_table(lines: list[str], source: str) -> None:
+    """Refuse what would be judged line by line, with its header and labels, as if it were prose."""
+    check_is_text("".join(lines)[:HEAD_BYTES], source)
+    names = {name.strip('" \r\n').casefold() for name in re.split("[,;\t]", "".join(lines[:1]))}
+    if names & {*REVIEW_COLUMNS} and names & {*SENTIMENT_COLUMNS, ID_COLUMN}:
+        raise DataError(
+            f"{source} begins with the header of a table ({lines[0].strip()!r:.40}); give it as "
+            "a file whose name ends in .csv or .tsv to have its column of reviews judged"
+        )

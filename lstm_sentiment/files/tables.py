@@ -28,6 +28,7 @@ from lstm_sentiment.text import DataError
 
 REVIEW_COLUMNS = ("review", "text", "reviews", "review_text", "content", "comment")
 SENTIMENT_COLUMNS = ("sentiment", "label", "sentiments", "labels", "polarity", "target", "class")
+ID_COLUMN = "id"
 SENTIMENT_OF_LABEL = {
     **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), "positive"),
     **dict.fromkeys(("negative", "neg", "0", "0.0", "false"), "negative"),
@@ -106,7 +107,13 @@ def column(table: RawTable, accepted: Sequence[str], path: str | Path) -> list[s
 
 
 def read_review_column(path: str | Path) -> list[str]:
-    """The reviews of a file, in order, one for each of its rows.
+    """The reviews of `read_reviews_and_ids`."""
+    return read_reviews_and_ids(path)[0]
+
+
+def read_reviews_and_ids(path: str | Path) -> tuple[list[str], list[str]]:
+    """The reviews of a file, in order, one for each of its rows; and the rows' column id, or their
+    numbers from 1 where there is none.
 
     Rows without text are kept as "" with a warning, so that predictions line up with the rows.
 
@@ -115,6 +122,8 @@ def read_review_column(path: str | Path) -> list[str]:
     """
     table = read_table(path)
     reviews = column(table, REVIEW_COLUMNS, path)
+    has_ids = ID_COLUMN in table.header
+    ids = column(table, [ID_COLUMN], path) if has_ids else list(map(str, table.row_numbers))
     if table.malformed:
         raise DataError(
             f"{path}, row {table.malformed[0]}: {len(table.malformed)} rows do not fit the header; "
@@ -130,8 +139,8 @@ def read_review_column(path: str | Path) -> list[str]:
             "reviews, close a quotation mark before them"
         )
     if notes:
-        warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=2)
-    return reviews
+        warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=3)
+    return reviews, ids
 
 
 # ---- From bytes to lines ----
@@ -172,7 +181,7 @@ class _Lines:
             raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
         self.encoding = _encoding(content)
         self.head = self._mended(content.decode(*self.encoding)).lstrip("\ufeff")
-        _check_is_text(self.head, path)
+        check_is_text(self.head, path)
         self.mended.clear()  # the head is read again
 
     def __iter__(self) -> Iterator[str]:
@@ -210,13 +219,14 @@ def _encoding(head: bytes) -> tuple[str, str]:
     return "utf-8-sig", "surrogateescape"
 
 
-def _check_is_text(head: str, path: Path) -> None:
+def check_is_text(head: str, path: str | Path) -> None:
+    """DataError where the beginning of a file says that it is no text, or of another format."""
     head = head.lstrip().lower()
     if head.startswith(("<!doctype", "<html", "<?xml")):
         raise DataError(f"{path} is a web page, not a CSV file; download the file itself")
     if head.startswith("version https://git-lfs"):
         raise DataError(f"{path} is a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
-    if head.startswith(("{", "[")):
+    if re.match(r"\{\\rtf|[\[{]\s*[\[{\"]", head):  # a review may begin with "[Spoilers]"
         raise DataError(
             f"{path} is JSON or RTF, not CSV; save the table as CSV (it begins with {head[:40]!r})"
         )
@@ -309,17 +319,17 @@ def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, 
     least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
     delimiters, found = len(names) - 1, False
     for field in record if delimiters > 0 else ():
-        lines = rows = 0
-        for line in re.finditer(r"([^\r\n]*)(?:\r\n?|\n)", field):
-            lines += 1
-            if line[1].count(delimiter) == delimiters:
-                fields = line[1].split(delimiter)
+        rows = 0
+        lines = re.split(r"\r\n?|\n", field)[:-1]  # the last one ends with the field
+        for line in lines:
+            if line.count(delimiter) == delimiters:
+                fields = line.split(delimiter)
                 known = label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL
                 rows += known and not any(text[:1] == " " for text in fields)
-        if rows >= least and rows > lines / 2:
+        if rows >= least and rows > len(lines) / 2:
             raise DataError(
-                f"{where}: a quoted field holds {lines + 1:,} lines, {rows:,} of which look like "
-                "rows; close its quotation mark, or double one that is meant as text"
+                f"{where}: a quoted field holds {len(lines) + 1:,} lines, {rows:,} of which look "
+                "like rows; close its quotation mark, or double one that is meant as text"
             )
         found |= label is not None and rows > 0
     return found

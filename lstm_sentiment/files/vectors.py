@@ -19,6 +19,7 @@ from gensim.models import KeyedVectors
 from tqdm import tqdm
 
 from lstm_sentiment.files.find import checked_path
+from lstm_sentiment.files.keep import load_tensors
 from lstm_sentiment.text import DataError
 
 READ_BYTES = 2**20  # at a time; ten times the longest row, a word and MAX_DIMENSION numbers
@@ -211,6 +212,16 @@ def _collect_rows(
 
 def _row_error(path: Path, row: int, problem: str) -> DataError:
     return DataError(f"{path}: row {row} {problem}; the file is damaged, fetch it again")
+
+
+def kept_vectors(path: Path) -> KeyedVectors:
+    """Vectors that `save_tensors` wrote, with their words in the settings.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    tensors, settings = load_tensors(path)
+    return as_keyed_vectors(settings["words"], tensors["vectors"].numpy())
 
 
 def as_keyed_vectors(words: list[str], matrix: np.ndarray) -> KeyedVectors:

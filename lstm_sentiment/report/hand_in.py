@@ -21,25 +21,19 @@ import builtins
 import importlib.util
 import inspect
 import itertools
+import json
 import re
 import symtable
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 from lstm_sentiment.files.keep import replacing
-from lstm_sentiment.report.record import (
-    CODE,
-    PACKAGE,
-    RESULTS,
-    TABLES,
-    digest,
-    digests,
-    visible_files,
-)
+from lstm_sentiment.report.check import SETUP_TAG, Cell, disorder, outdated, read_cells
+from lstm_sentiment.report.numbers import unshown_numbers
+from lstm_sentiment.report.record import PACKAGE, RESULTS, visible_files
 from lstm_sentiment.text import DataError
 
 NOTEBOOK = Path("notebooks/report.ipynb")
@@ -47,6 +41,7 @@ OTHER_FILES = (
     "README.md",
     "data/README.md",
     "requirements.txt",
+    "requirements-tools.txt",
     "notebooks/kaggle_predictions.csv",
 )
 UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
@@ -55,17 +50,15 @@ MODULES = (
     *("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation"),
     *("predictor", "classifier"),
 )
-SETUP_TAG = "setup"  # of cells that find or install the package
 PYTHON_CELL_MAGICS = ("%%time", "%%timeit", "%%capture")  # the cell below them is Python
 MAGIC = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|[\w.]+\?{1,2}\s*$)")
-RUN_AGAIN = "restart the kernel, run all cells and save"
 
 BEGINNING = """\
 # %% [markdown]
 # # All code of the report in one file
 #
 # First the cells of the report, `report.ipynb`, then the modules of the package `lstm_sentiment`
-# that it uses. No other file of the project is needed:
+# that it uses. Beside it, as in the zip, it needs the word vectors in `lstm_sentiment/weights`:
 #
 #     pip install -r requirements.txt
 #     python {student}.py
@@ -76,6 +69,7 @@ BEGINNING = """\
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -90,6 +84,9 @@ for name, text in modules_in(Path(__file__).read_text(encoding="utf-8")).items()
     # A file that stays as it is keeps what numba has compiled for it.
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
+weights = Path("lstm_sentiment", "weights")
+if weights.is_dir():
+    shutil.copytree(weights, code / weights, dirs_exist_ok=True)
 sys.path.insert(0, str(code))
 # As after `python -m`: the processes that multiprocessing starts do not run the report again.
 __spec__ = ModuleSpec("report.__main__", None)
@@ -101,8 +98,11 @@ raise SystemExit  # The end of the report. What follows are the modules that wer
 
 
 def main(student: str, notebook: str | Path | None = None) -> None:
-    """Make the zip in the current folder, that of the project, and print what it holds."""
+    """Make the zip in the current folder, that of the project, and print what it holds, and which
+    sentences of the report have numbers that its outputs do not show."""
     path = make_hand_in(student, notebook)
+    for unshown in unshown_numbers(json.loads(Path(notebook or NOTEBOOK).read_text("utf-8"))):
+        print(f"read again: {unshown.number} is in no output of its section: {unshown.sentence}")
     print(f"{path} ({path.stat().st_size:,} bytes) holds")
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
@@ -123,10 +123,10 @@ def make_hand_in(
     """
     _check_student_id(student, folder)
     notebook = Path(notebook or folder / NOTEBOOK)
-    cells = _read_cells(notebook)
     try:
-        _check_order(cells)
-        _check_age(cells, folder)
+        cells = read_cells(notebook)
+        for fault in itertools.chain(disorder(cells), outdated(cells, folder)):
+            raise DataError(fault.text)
         script = _make_script(student, cells, folder)
     except DataError as error:
         raise DataError(f"{notebook}: {error}") from error
@@ -161,96 +161,6 @@ def _check_student_id(student: str, folder: Path) -> None:
         raise DataError(
             f"student id {student!r} is not accepted: a Python module has that name, and "
             f"{student}.py would be imported in its place"
-        )
-
-
-# The notebook: read, checked.
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """A cell of the notebook that is not empty; `number` counts all cells, from 1."""
-
-    number: int
-    is_code: bool
-    is_setup: bool
-    source: str
-    count: int | None
-    outputs: Sequence[Mapping]
-
-    def __str__(self) -> str:
-        return f"cell {self.number} (`{self.source.strip().splitlines()[0][:60]}`)"
-
-
-def _read_cells(path: Path) -> list[Cell]:
-    try:
-        import nbformat  # an extra of the package
-    except ImportError as error:
-        raise DataError("nbformat is missing; pip install -r requirements.txt") from error
-    try:
-        cells = [
-            Cell(
-                number,
-                cell.cell_type == "code",
-                SETUP_TAG in cell.metadata.get("tags", []),
-                cell.source,
-                cell.get("execution_count"),
-                cell.get("outputs", []),
-            )
-            for number, cell in enumerate(nbformat.read(path, as_version=4).cells, start=1)
-        ]
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # nbformat fails on a damaged file in many ways
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DataError(f"{path} cannot be read as a notebook ({reason})") from error
-    return [cell for cell in cells if cell.source.strip()]
-
-
-def _check_order(cells: Sequence[Cell]) -> None:
-    """Refuse what does not look like one run of all cells, in order and without an error."""
-    code_cells = [cell for cell in cells if cell.is_code]
-    for expected, cell in enumerate(code_cells, start=1):
-        for output in cell.outputs:
-            if output.get("output_type") == "error":
-                reason = " ".join(f"{output.get('ename')}: {output.get('evalue')}".split())
-                raise DataError(f"{cell} ended in {reason[:200]}")
-        if cell.count is None:
-            raise DataError(f"{cell} has not been run; {RUN_AGAIN}")
-        if cell.count != expected:
-            raise DataError(
-                f"{cell} ran as number {cell.count} where a run from top to bottom has "
-                f"{expected}, so outputs may be older than the code; {RUN_AGAIN}"
-            )
-
-
-def _check_age(cells: Sequence[Cell], folder: Path) -> None:
-    """Refuse outputs older than a cell, a module or a table, by what `record_run` noted."""
-    code_cells = [cell for cell in cells if cell.is_code]
-    outputs = itertools.chain.from_iterable(cell.outputs for cell in code_cells)
-    records = [output.get("metadata", {}).get(PACKAGE) for output in outputs]
-    record = next(filter(None, records), None)
-    if record is None:
-        raise DataError(f"its last cell is not `record_run()`; {RUN_AGAIN}")
-    if len(code_cells) != len(record["cells"]):
-        raise DataError(
-            "cells were added or removed after the run, or stand behind `record_run()`; "
-            f"{RUN_AGAIN}"
-        )
-    changed = [
-        str(cell)
-        for cell, recorded in zip(code_cells, record["cells"], strict=True)
-        if digest(cell.source) != recorded
-    ]
-    for below, patterns, name in ((PACKAGE, CODE, "modules"), (RESULTS, TABLES, "tables")):
-        recorded, now = record.get(name, {}), digests(folder / below, *patterns)
-        differ = [path for path in {*recorded, *now} if recorded.get(path) != now.get(path)]
-        changed += sorted(f"{Path(below).as_posix()}/{path}" for path in differ)
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise DataError(
-            f"{', '.join(changed[:3])}{more} changed after the run, so outputs may be older than "
-            f"the code; {RUN_AGAIN}"
         )
 
 

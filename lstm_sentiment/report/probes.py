@@ -6,26 +6,21 @@ gradient reaches; a task whose answer is the first word; reviews whose words com
 
 from __future__ import annotations
 
-import contextlib
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import chi2_contingency
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.evaluation import wilson_interval
 from lstm_sentiment.files.duplicates import near_duplicate_groups
-from lstm_sentiment.model import SentimentLSTM, WordStream, evaluating
+from lstm_sentiment.model import SentimentLSTM, evaluating
 from lstm_sentiment.text import normalised_text, without_markup
-from lstm_sentiment.training import TrainingConfig, score, train
 
 EXCERPT_LENGTH = 160  # characters
 # The tokenizer turns "didn't" into "did not"; "hardly" and "barely" weaken more than they negate.
@@ -92,19 +87,6 @@ def _accuracy_by_group(
     return pd.DataFrame(rows, columns=["range", "n", "accuracy", "low", "high"])
 
 
-def same_accuracy_p_value(groups: pd.DataFrame) -> float:
-    """p of the chi-squared test that all groups have one accuracy (Pearson, 1900).
-
-    Args:
-        groups: as `accuracy_by_length` and `accuracy_by_negation` return them.
-    """
-    right = (groups["accuracy"] * groups["n"]).round()
-    wrong = groups["n"] - right
-    if not right.any() or not wrong.any():
-        return 1.0
-    return float(chi2_contingency([right, wrong]).pvalue)
-
-
 def audit(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:
     """How many texts of each set are copies or near duplicates of others, there and in other sets.
 
@@ -151,10 +133,7 @@ def _excerpt(review: str) -> str:
 
 
 def influence_by_distance(
-    model: SentimentLSTM,
-    dataset: ReviewDataset,
-    max_distance: int,
-    through_hidden_state: bool = True,
+    model: SentimentLSTM, dataset: ReviewDataset, max_distance: int
 ) -> pd.DataFrame:
     """How strongly the verdict still depends on words further and further from a review's end.
 
@@ -166,8 +145,6 @@ def influence_by_distance(
         model: the network.
         dataset: reviews.
         max_distance: how far back to go, in words.
-        through_hidden_state: False, of an LSTM, takes the h of the step before for a constant at
-            every step, so that gradients come back along the cell state only.
 
     Returns:
         One row per distance 0..max_distance: distance, and the median over reviews.
@@ -182,9 +159,7 @@ def influence_by_distance(
             f"max_distance is {max_distance}; the longest review has {dataset.lengths.max()} words"
         )
     norms = []
-    with evaluating(model), contextlib.ExitStack() as hooks:
-        for cell in () if through_hidden_state else model.lstm.cells:
-            hooks.enter_context(cell.register_forward_pre_hook(_with_constant_h))
+    with evaluating(model):
         for start in tqdm(range(0, len(rows), 64), desc="gradients", unit="batch", delay=2):
             batch = dataset.__getitems__(rows[start : start + 64])
             vectors = model.embedding(batch.token_ids.to(device)).detach().requires_grad_()
@@ -201,72 +176,8 @@ def influence_by_distance(
     )
 
 
-def _with_constant_h(cell: nn.Module, inputs: tuple) -> tuple:
-    x, (h, c) = inputs
-    return x, (h.detach(), c)
-
-
-def kept_per_word(influence: pd.DataFrame) -> float:
-    """The factor by which a gradient changes from one word to the one before it.
-
-    Args:
-        influence: as `influence_by_distance` returns it; of its distances the middle half counts,
-            as the median has a slope of its own beside the last word.
-    """
-    median, last = influence["median"], len(influence) - 1
-    near, far = last // 4, 3 * last // 4
-    return float((median.iloc[far] / median.iloc[near]) ** (1 / (far - near)))
-
-
-TASK_WORDS = 12  # 2 and 3 are the answers, the others mean nothing
-TASK_TRAINING = TrainingConfig(
-    epochs=12, batch_size=50, learning_rate=5e-3, embedding_rate_factor=1.0
-)
-
-
-def first_word_task(n: int, length: int, seed: int) -> ReviewDataset:
-    """`n` sequences of `length` words, of which the first is the label and the others are noise."""
-    rng = np.random.default_rng(seed)
-    words = rng.integers(4, TASK_WORDS, (n, length))
-    labels = rng.integers(0, 2, n)
-    words[:, 0] = 2 + labels
-    return ReviewDataset(list(words), labels)
-
-
-def remembered_first_word(cell: str, length: int, seed: int = 0) -> float:
-    """Accuracy on 500 new sequences of a network trained on 1,000 of `first_word_task`.
-
-    It has 32 units of `cell`, "lstm", "gru" or "rnn", reads forward and answers from its last
-    state. Its best epoch is chosen on 500 others. Half of the answers are right by chance.
-    """
-    torch.manual_seed(seed)
-    matrix = torch.randn(TASK_WORDS, 16)
-    matrix[0] = 0
-    model = SentimentLSTM(matrix, hidden_size=32, cell=cell)
-    sets = [first_word_task(n, length, 3 * seed + k) for k, n in enumerate((1_000, 500, 500))]
-    train(model, *sets[:2], replace(TASK_TRAINING, seed=seed))
-    return score(model, sets[2])["accuracy"]
-
-
 def shuffled(dataset: ReviewDataset, seed: int) -> ReviewDataset:
     """The same reviews, the words of each in random order."""
     rng = np.random.default_rng(seed)
     token_ids = [rng.permutation(dataset[row][0].numpy()) for row in range(len(dataset))]
     return ReviewDataset(token_ids, dataset.labels)
-
-
-def gate_openings(model: SentimentLSTM, token_ids: Sequence[int]) -> dict[str, np.ndarray]:
-    """How far each unit of the last layer has its gates open at each word of a review.
-
-    Returns:
-        (T, H) between 0 and 1 for forget_gate, input_gate and output_gate; of a GRU or plain RNN
-        nothing.
-
-    Raises:
-        ValueError: the network reads backward as well.
-    """
-    stream, openings = WordStream(model), []
-    for index in token_ids:
-        stream.read(int(index))
-        openings.append(stream.gates())
-    return {name: np.stack([each[name] for each in openings]) for name in openings[-1]}

@@ -1,13 +1,14 @@
-"""How the report speaks: sentences with numbers in them, figures and source code, shown in a
-notebook as it shows such things, and printed where the same cells run as a plain script.
+"""How the report shows figures, source code and the verdict on a text: in a notebook as it shows
+such things, and printed where the same cells run as a plain script.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
+import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,39 +23,18 @@ from lstm_sentiment.report.record import CODE, PACKAGE, RESULTS, TABLES, digest,
 from lstm_sentiment.text import DataError, Vocabulary
 
 
-def say(text: str) -> None:
-    """Show `text` as Markdown, paragraphs, list items and table rows on one line each.
+def show(figure: Figure, name: str, also: Mapping[str, object] | None = None) -> None:
+    """Keep `figure` as artifacts/figures/<name>.png and show it, once.
 
-    Its numbers come from the run, so they cannot go stale.
+    also: the same in other formats, by MIME type, for viewers that prefer them.
     """
-    text = _unwrapped(text)
-    if get_ipython() is None:
-        print(text)
-    else:
-        display(Markdown(text))
-
-
-def _unwrapped(text: str) -> str:
-    """To Markdown indented lines are code, and a line that begins with a number may be a list."""
-    flush_left = "\n".join(line.strip() for line in text.strip().splitlines())
-    return re.sub(r"(?<!\n)\n(?!\n|- |\|)", " ", flush_left)
-
-
-def reserve() -> Callable[[str], None]:
-    """Keep a place for a text that is known only later; what is returned puts it there."""
-    if get_ipython() is None:
-        return say
-    place = display(Markdown("*The run writes this at its end.*"), display_id=True)
-    return lambda text: place.update(Markdown(_unwrapped(text)))
-
-
-def show(figure: Figure, name: str) -> None:
-    """Keep `figure` as artifacts/figures/<name>.png and show it, once."""
-    path = save_figure(figure, name)
-    if get_ipython() is None:
+    path, shell = save_figure(figure, name), get_ipython()
+    if shell is None:
         print(f"figure: {path}")
-    else:
-        display(figure, metadata={"image/png": {"alt": figure.get_suptitle()}})
+        return
+    shown, _ = shell.display_formatter.format(figure)
+    metadata = {"image/png": {"alt": figure.get_suptitle()}}
+    display(shown | dict(also or {}), raw=True, metadata=metadata)
 
 
 def as_classifier(
@@ -105,7 +85,7 @@ def explain(classifier: SentimentClassifier, text: str, figure: str = "explained
         sentences.append("The model knows no word of this text, so the verdict means nothing.")
     elif unknown:
         sentences.append(f"Words the model does not know: {', '.join(dict.fromkeys(unknown))}.")
-    say(" ".join(sentences))
+    _show_text(" ".join(sentences))
     show(words_and_gates(table), figure)
 
 
@@ -142,6 +122,18 @@ def ask(classifier: SentimentClassifier) -> None:
 _MODULES = digests(Path(__file__).parent.parent, *CODE) if get_ipython() else {}
 
 
+def _with_short_docstrings(source: str) -> str:
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+            blank = next((i for i in range(first, last) if not lines[i].strip()), None)
+            if blank is not None:
+                lines[blank - 1] = lines[blank - 1].rstrip() + '"""\n'
+                lines[blank:last] = [""] * (last - blank)
+    return "".join(lines)
+
+
 def record_run() -> None:
     """Note in the notebook which cells were run with which code and tables, as the last cell.
 
@@ -159,13 +151,17 @@ def record_run() -> None:
 
 
 def show_source(*things: type | Callable) -> None:
-    """Show the source of classes or functions, as it runs.
+    """Show the source of classes or functions, as it runs; of docstrings the first paragraph.
 
     In a notebook as Markdown, because some viewers cut off long printed output.
     """
     for thing in things:
-        source = inspect.getsource(thing)
-        if get_ipython() is None:
-            print(source)
-        else:
-            display(Markdown(f"```python\n{source}```"))
+        source = _with_short_docstrings(textwrap.dedent(inspect.getsource(thing)))
+        _show_text(source if get_ipython() is None else f"```python\n{source}```")
+
+
+def _show_text(text: str) -> None:
+    if get_ipython() is None:
+        print(text)
+    else:
+        display(Markdown(text))

@@ -21,10 +21,15 @@ from lstm_sentiment.plots import (
 )
 from lstm_sentiment.report.words import separation
 
+GROUP_NAMES = {
+    **{"positive": "praise", "negative": "blame", "film": "film-making"},
+    "other": "other frequent words",
+}
 LABEL_STYLES = {  # two lightnesses and a slant, for grey print
     "positive": {"color": BLUE, "fontsize": 8},
     "negative": {"color": "#8A5A00", "fontsize": 8, "fontstyle": "italic"},
-    "frequent": {"color": "#666666", "fontsize": 7},
+    "film": {"color": "#005A40", "fontsize": 8, "fontweight": "bold"},
+    "other": {"color": "#666666", "fontsize": 7},
 }
 LABEL_GAP = 3.0  # points between a marker and its label
 LABEL_DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
@@ -36,16 +41,16 @@ def words_2d(
 ) -> Figure:
     """Word vectors, of the kind `name`, on their first two principal components.
 
-    coordinates: (n, 2); words: DataFrame of n rows with `word`, `group` ("positive", "negative" or
-    "frequent") and `count`; explained: (2,), each component's share of the variance. All words are
-    marked; sentiment words, then the most frequent others, are named where there is room.
+    coordinates: (n, 2); words: DataFrame of n rows with `word`, `group` ("positive", "negative",
+    "film" or "other") and `count`; explained: (2,), each component's share of the variance. All
+    words are marked; those of sentiment, then others, are named where there is room.
     """
     figure, axes = new_figure(6.6)
     _scatter_words(axes, coordinates, words)
     axes.set(**_component_labels(explained))
     legend_below(axes)
     state_finding(figure, _separation(coordinates, words, explained, name))
-    _label_points(axes, coordinates, words, frequent=40)
+    _label_points(axes, coordinates, words, others=30)
     return figure
 
 
@@ -55,7 +60,8 @@ def words_3d(
 ) -> Figure:
     """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
 
-    Fewer words are named: in three dimensions labels hide more.
+    Fewer words are named: in three dimensions labels hide more. For a picture that can be turned
+    see `turnable`.
     """
     figure = ReportFigure(6.8)
     axes = figure.add_subplot(projection="3d")
@@ -65,8 +71,21 @@ def words_3d(
     axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
     state_finding(figure, _separation(coordinates, words, explained, name))
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
-    _label_points(axes, on_page, words, frequent=20)
+    _label_points(axes, on_page, words, others=12)
     return figure
+
+
+def turnable(coordinates: np.ndarray, words: pd.DataFrame) -> dict[str, dict]:
+    """The picture of `words_3d` for viewers that know plotly's format, by its MIME type."""
+    looks = {"mode": "markers+text", "type": "scatter3d", "textfont": {"size": 9}}
+    traces = []
+    for group, (colour, _, _) in GROUP_LOOKS.items():
+        rows = (words["group"] == group).to_numpy()
+        places = dict(zip("xyz", coordinates[rows].round(3).T.tolist(), strict=True))
+        named = {"name": GROUP_NAMES[group], "text": words["word"][rows].tolist()}
+        traces.append({**looks, **places, **named, "marker": {"size": 3, "color": colour}})
+    layout = {"height": 600, "margin": dict.fromkeys("lrbt", 0)}
+    return {"application/vnd.plotly.v1+json": {"data": traces, "layout": layout}}
 
 
 @in_report_style
@@ -122,25 +141,25 @@ def _component_labels(explained: ArrayLike) -> dict[str, str]:
 
 def _scatter_words(axes: Axes, coordinates: np.ndarray, words: pd.DataFrame) -> None:
     looks = {"depthshade": False} if coordinates.shape[1] == 3 else {}  # pale marks fail in grey
-    for group in ("frequent", "negative", "positive"):
+    for group in ("other", "film", "negative", "positive"):
         colour, marker, _ = GROUP_LOOKS[group]
         members = (words["group"] == group).to_numpy()
-        label = f"{group} words"
+        label = GROUP_NAMES[group]
         axes.scatter(
             *coordinates[members].T, s=24, color=colour, marker=marker, lw=0, label=label, **looks
         )
 
 
-def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, frequent: int) -> None:
+def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, others: int) -> None:
     """Write words (n rows) beside their points (n, 2) where there is room: those of sentiment, and
-    of the others the `frequent` most frequent.
+    of film-making, and of the rest the `others` most frequent.
 
     Sentiment words choose before others, frequent ones before rare ones. A label keeps clear of
     all others and touches no sentiment word's mark, those of other words no mark at all; of such
     places the one that hides fewest marks is taken, and without one the word stays unnamed.
     """
-    others = words["count"].where(words["group"] == "frequent")
-    named = ((words["group"] != "frequent") | (others.rank(ascending=False) <= frequent)).to_numpy()
+    rank = words["count"].where(words["group"] == "other").rank(ascending=False)
+    named = ((words["group"] != "other") | (rank <= others)).to_numpy()
     figure = axes.figure
     figure.draw_without_rendering()  # settles the layout, and with it every position in pixels
     renderer = figure.canvas.get_renderer()
@@ -148,9 +167,9 @@ def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, frequent:
     anchors = axes.transData.transform(points)
     marks = np.hstack([anchors - gap, anchors + gap])  # x0, y0, x1, y1, like all boxes here
     frame = np.array(axes.get_window_extent(renderer).extents)
-    is_frequent = (words["group"] == "frequent").to_numpy()
+    is_other = (words["group"] == "other").to_numpy()
     labels = np.empty((0, 4))
-    for i in np.lexsort([-words["count"], is_frequent]):
+    for i in np.lexsort([-words["count"], is_other]):
         if not named[i]:
             continue
         text = axes.annotate(
@@ -163,7 +182,7 @@ def _label_points(axes: Axes, points: np.ndarray, words: pd.DataFrame, frequent:
         hides = _touching(boxes, marks)
         free = (boxes[:, :2] >= frame[:2]).all(axis=1) & (boxes[:, 2:] <= frame[2:]).all(axis=1)
         free &= ~_touching(boxes, labels).any(axis=1)
-        free &= ~hides[:, ~is_frequent | is_frequent[i]].any(axis=1)
+        free &= ~hides[:, ~is_other | is_other[i]].any(axis=1)
         if not free.any():
             text.remove()
             continue

@@ -30,6 +30,35 @@ NEGATIVE_WORDS = """
     ridiculous rubbish sloppy stupid tedious terrible trash unbearable unconvincing unfunny
     unwatchable waste wasted weak worse worst
 """
+FILM_WORDS = """
+    acting action actor actors actress animation audience book budget camera career cast character
+    characters cinema cinematography comedy costumes dialog dialogue director directed documentary
+    drama dvd editing effects ending episode episodes fans fiction film filmed filmmakers films
+    footage genre hollywood horror lead lines movie movies music musical narrative novel performance
+    performances photography picture play played plot producer production role roles romance scene
+    scenes score screen screenplay script sequel sequence series set shot shots show song songs
+    soundtrack star stars story storyline studio style television theater thriller tv version video
+    viewer viewers western writer writing written
+"""
+_PAIRS = {
+    "synonym": """
+        good great, bad awful, film movie, funny hilarious, boring dull, beautiful gorgeous,
+        brilliant superb, stupid dumb, scary creepy, actor performer, ending conclusion, sad tragic,
+        amazing incredible, terrible horrible, smart clever
+    """,
+    "opposite": """
+        good bad, love hate, best worst, great terrible, beautiful ugly, funny serious,
+        boring exciting, happy sad, strong weak, smart stupid, interesting dull, success failure,
+        better worse, masterpiece disaster, realistic unrealistic
+    """,
+    "unrelated": """
+        good digital, love walk, best final, great local, beautiful political, funny young,
+        boring foreign, happy public, strong live, smart original, interesting female, success car,
+        better younger, masterpiece brother, realistic sexual
+    """,
+}
+# Each pair is of one part of speech, unrelated ones too, so that grammar alone brings none closer.
+PAIRS = [(*pair.split(), name) for name, pairs in _PAIRS.items() for pair in pairs.split(",")]
 
 
 def cosine_table(vectors: KeyedVectors, pairs: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
@@ -81,21 +110,20 @@ def nearest_words(
     return pd.DataFrame(columns)
 
 
-def choose_words(vocabulary: Vocabulary, vectors: KeyedVectors, n: int = 300) -> pd.DataFrame:
-    """The words to picture: up to a quarter strongly positive, a quarter negative, the rest the
-    most frequent; all of them in the vocabulary and with a vector.
+def choose_words(vocabulary: Vocabulary, vectors: KeyedVectors, n: int = 240) -> pd.DataFrame:
+    """The words to picture: a quarter of strong praise, of strong blame, of film-making and of none
+    of these, the most frequent of each; all of them in the vocabulary and with a vector.
 
     Returns:
-        DataFrame of word, group ("positive", "negative" or "frequent") and count, at most n rows.
+        DataFrame of word, group ("positive", "negative", "film" or "other") and count, at most n
+        rows.
     """
-    group_of = dict.fromkeys(POSITIVE_WORDS.split(), "positive")
-    group_of |= dict.fromkeys(NEGATIVE_WORDS.split(), "negative")
-    groups = [group_of.get(word, "frequent") for word in vocabulary.words]
+    lists = {"positive": POSITIVE_WORDS, "negative": NEGATIVE_WORDS, "film": FILM_WORDS}
+    group_of = {word: group for group, words in lists.items() for word in words.split()}
+    groups = [group_of.get(word, "other") for word in vocabulary.words]
     table = pd.DataFrame({"word": vocabulary.words, "group": groups, "count": vocabulary.counts})
     table = table[table.word.isin(vectors.index_to_key)]  # the most frequent first
-    feeling = table[table.group != "frequent"].groupby("group").head(n // 4)
-    frequent = table[table.group == "frequent"].head(n - len(feeling))
-    return pd.concat([feeling, frequent], ignore_index=True)
+    return table.groupby("group").head(n // 4).reset_index(drop=True)
 
 
 def project(

@@ -28,11 +28,6 @@ class Difference:
         """Whether it exceeds its error, as chance alone would make it in one case of 20."""
         return abs(self.value) > self.error
 
-    @property
-    def table_entry(self) -> str:
-        """Short: points, error, and a star where it is significant."""
-        return f"{_signed(self.value)} ± {100 * self.error:.1f}{'*' if self.is_significant else ''}"
-
     def __sub__(self, other: Difference) -> Difference:
         return Difference(self.value - other.value, float(np.hypot(self.error, other.error)))
 

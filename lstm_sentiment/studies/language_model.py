@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,9 +19,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.data import Batch, ReviewDataset, make_loader
-from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, training_key
+from lstm_sentiment.embeddings import training_key
 from lstm_sentiment.fast.cross_entropy import cross_entropy
 from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.files.keep import save_tensors
@@ -34,7 +33,6 @@ from lstm_sentiment.training import Task, TrainingConfig, train
 TokenLists = Sequence[Sequence[str]]
 PIECE_LENGTH = 400  # words; a longer review is read as several texts
 EVALUATION_BATCH_SIZE = 16
-VALIDATION_TEXTS = 200  # for the perplexity in the history; nothing is chosen by it
 
 
 class LanguageModel(nn.Module):
@@ -139,46 +137,6 @@ def text_pieces(token_lists: TokenLists, vocabulary: Vocabulary) -> ReviewDatase
     if not pieces:
         raise DataError("the texts for the language model hold no two words in a row")
     return ReviewDataset(pieces)
-
-
-def with_language_model(
-    parameters: Mapping, token_lists: TokenLists, validation_token_lists: TokenLists
-) -> dict:
-    """Parameters of `SentimentClassifier` whose `start` is the file of a language model.
-
-    Args:
-        parameters: those of the classifier, in which `start` holds how the language model trains:
-            its dropout, and settings of `TrainingConfig`. Its size, words and vectors are the
-            classifier's. Where `start` is no dictionary, nothing is done.
-        token_lists: the words of each text to learn from; none of them may be tested on later.
-        validation_token_lists: texts for the perplexity in the history.
-
-    Raises:
-        DataError: the classifier's network could not start from a language model; or see
-            `pretrained_language_model`.
-    """
-    if not isinstance(parameters.get("start"), Mapping):
-        return dict(parameters)
-    classifier = SentimentClassifier(**parameters)
-    if classifier.cell != "lstm" or classifier.num_layers != 1 or classifier.bidirectional:
-        raise DataError(
-            "a language model reads forward with one layer of LSTM cells; a network that starts "
-            f"from it cannot have cell={classifier.cell!r}, num_layers={classifier.num_layers}, "
-            f"bidirectional={classifier.bidirectional}"
-        )
-    vocabulary = Vocabulary.from_tokens(token_lists, classifier.min_count, classifier.max_words)
-    vectors = load_word_vectors(
-        classifier.vectors, vocabulary.words, token_lists, classifier.vector_size
-    )
-    path = pretrained_language_model(
-        token_lists,
-        validation_token_lists[:VALIDATION_TEXTS],
-        vocabulary,
-        build_embedding_matrix(vocabulary, vectors)[0],
-        hidden_size=classifier.hidden_size,
-        **classifier.start,
-    )
-    return {**parameters, "start": path}
 
 
 def pretrained_language_model(

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -263,16 +264,15 @@ def _checked(
 ) -> pd.DataFrame:
     """`table` with columns of numbers within `limits`; the column `settings` holds JSON."""
     numbers = table[list(limits)].apply(pd.to_numeric, errors="coerce")
-    wrong = {}  # row -> reason
+    labels = [name for name in ("name", "state") if name in table]
+    wrong = {row: f"{name} is blank" for name in labels for row in table.index[table[name].isna()]}
     for name, (least, greatest) in limits.items():
         possible = numbers[name].between(least, greatest) & (numbers[name] < np.inf)
         if name in WHOLE:
             possible &= numbers[name] % 1 == 0
         wrong |= {row: f"{name} is {table[name][row]}" for row in table.index[~possible]}
     for row, text in table[settings].items() if settings else ():
-        try:
-            json.loads(text)
-        except (ValueError, TypeError):
+        if not _is_object(text):
             wrong.setdefault(row, f"{settings} is {text!r:.40}")
     if wrong:
         row = min(wrong)
@@ -280,3 +280,11 @@ def _checked(
             f"{path}, row {row + 1} ({str(table.loc[row].iloc[0])[:40]!r}): {wrong[row]}; {ADVICE}"
         )
     return table.assign(**numbers)
+
+
+def _is_object(text: Any) -> bool:
+    """Whether it is JSON of names and values."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, TypeError):
+        return False

@@ -23,6 +23,7 @@ from lstm_sentiment.studies.presets import BASE
 from lstm_sentiment.text import choose_max_length, encode_labels, tokenize_all, truncate
 
 DRAWN = 10_000
+CHOOSING = 7_000
 
 TokenLists = list[list[str]]
 
@@ -36,8 +37,8 @@ class StudyData:
     behind word vectors and language model.
     """
 
-    token_lists: Mapping[str, TokenLists]
-    labels: Mapping[str, np.ndarray]
+    token_lists: dict[str, TokenLists]
+    labels: dict[str, np.ndarray]
     vocabulary_texts: TokenLists
     unlabelled: TokenLists
 
@@ -52,6 +53,27 @@ class StudyData:
 def drawn_data() -> StudyData:
     """The 7,000 training and 2,000 validation reviews of the report, and those held out."""
     return _tokenized({name: _parts()[name] for name in ("train", "validation", "held_out")})
+
+
+def validation_tokens() -> TokenLists:
+    """The validation reviews of `drawn_data`."""
+    return tokenize_all(_parts()["validation"]["review"], "validation")
+
+
+def final_data(more_labels: bool = False) -> StudyData:
+    """`drawn_data` with its held-out reviews dealt once: 7,000 are "choosing", for choices beside
+    validation, or with `more_labels` learnt from as well; the rest, "held_out", is not looked at
+    before all is chosen."""
+    data = drawn_data()
+    lists, labels = data.token_lists, data.labels
+    order = np.random.default_rng(0).permutation(len(lists["held_out"]))
+    for name, rows in {"choosing": order[:CHOOSING], "held_out": order[CHOOSING:]}.items():
+        lists = lists | {name: [data.token_lists["held_out"][row] for row in rows]}
+        labels = labels | {name: data.labels["held_out"][rows]}
+    if more_labels:
+        lists = lists | {"train": [*lists["train"], *lists["choosing"]]}
+        labels = labels | {"train": np.append(labels["train"], labels["choosing"])}
+    return replace(data, token_lists=lists, labels=labels)
 
 
 def all_data() -> StudyData:
@@ -131,8 +153,10 @@ def _not_near(reviews: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def _unlabelled_tokens() -> TokenLists:
-    """Texts that are neither a labelled nor a Kaggle review, so that one language model serves
+def unlabelled_tokens() -> TokenLists:
+    """The tokens of all texts without labels.
+
+    Texts that are neither a labelled nor a Kaggle review, so that one language model serves
     every split and the submission."""
     evaluated = load_reviews(BUNDLE)[0]["review"].tolist()
     if (kaggle_file := find_kaggle_file()) is not None:
@@ -143,7 +167,7 @@ def _unlabelled_tokens() -> TokenLists:
 def _tokenized(parts: Mapping[str, pd.DataFrame]) -> StudyData:
     token_lists = {name: tokenize_all(part["review"], name) for name, part in parts.items()}
     labels = {name: encode_labels(part["sentiment"]) for name, part in parts.items()}
-    unlabelled = _unlabelled_tokens()
+    unlabelled = unlabelled_tokens()
     if not unlabelled:
         print("no texts without labels in the data folder; those of the training reviews are taken")
         unlabelled = token_lists["train"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import optuna
@@ -132,7 +131,8 @@ def _open_search(storage: str, sizes: dict[str, int]) -> optuna.Study:
 
     Refused is what would mix trials of other data or settings, or lose those that the table holds.
     """
-    shown = re.sub(r"//.*@|\?.*", lambda secret: "//***@" if "@" in secret[0] else "", storage)
+    # Wherever a mistyped URL has its password.
+    shown = storage if storage.startswith("sqlite:///") else storage.partition(":")[0] + "://..."
     Path("artifacts").mkdir(exist_ok=True)  # for the default storage
     try:
         study = optuna.create_study(

@@ -12,7 +12,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +21,11 @@ import pandas as pd
 from filelock import FileLock
 
 from lstm_sentiment.classifier import SentimentClassifier
-from lstm_sentiment.embeddings import train_word_vectors
+from lstm_sentiment.embeddings import load_word_vectors, train_word_vectors
 from lstm_sentiment.evaluation import evaluate
-from lstm_sentiment.files.keep import load_tensors, replacing
+from lstm_sentiment.files.keep import replacing
 from lstm_sentiment.report.speed import machine
 from lstm_sentiment.studies import presets, results, reviews
-from lstm_sentiment.studies.language_model import with_language_model
 from lstm_sentiment.studies.results import read_study, read_table, summarise_study
 from lstm_sentiment.studies.reviews import StudyData
 from lstm_sentiment.text import DataError, Vocabulary
@@ -35,10 +33,7 @@ from lstm_sentiment.training import best_epoch
 
 
 class Experiment(NamedTuple):
-    """A row of a study: parameters of `SentimentClassifier`, and the reviews it is given.
-
-    `start` among the parameters may hold how to train a language model, see `with_language_model`.
-    """
+    """A row of a study: parameters of `SentimentClassifier`, and the reviews it is given."""
 
     name: str
     parameters: Mapping
@@ -74,6 +69,10 @@ def run(
         return _run_search(seeds or presets.SEEDS[:1], trials, storage)
     if name == "baselines":
         return summarise_study(run_baselines())
+    if name == "distillation":
+        from lstm_sentiment.studies.distillation import run_distillation
+
+        return summarise_study(run_distillation(seeds or presets.SEEDS))
     return summarise_study(run_study(name, seeds or presets.SEEDS))
 
 
@@ -105,7 +104,7 @@ def run_study(name: str, seeds: Iterable[int] = presets.SEEDS) -> pd.DataFrame:
             except (DataError, FloatingPointError) as error:
                 failures.append(f"{label}: {error}")
                 continue
-            _append(results.RESULTS / f"{name}.csv", row)
+            append_row(results.RESULTS / f"{name}.csv", row)
             print(f"{label}: {row['validation_accuracy']:.2%} on validation")
     except DataError as error:  # a table that cannot be read ends the study, and is said with them
         failures.append(str(error))
@@ -162,7 +161,7 @@ def _judged(experiment: Experiment, seed: int) -> dict[str, float]:
     probabilities = classifier.predict_proba(data.token_lists["held_out"])[:, 1]
     return {
         "validation_accuracy": best["validation_accuracy"],
-        **_held_out(data, probabilities),
+        **held_out(data, probabilities),
         "best_epoch": int(best["epoch"]),
         "seconds": classifier.history_["seconds"].sum(),
     }
@@ -173,7 +172,7 @@ def fitted(
 ) -> SentimentClassifier:
     """The classifier with these parameters, see `Experiment`, of the reviews of a study.
 
-    Its vocabulary and the vectors "imdb" come from the texts that the study has for them.
+    Its vocabulary and the vectors "own" come from the texts that the study has for them.
 
     Raises:
         DataError: word vectors cannot be had.
@@ -181,16 +180,13 @@ def fitted(
         KeyboardInterrupt: it was interrupted; half a training is none.
     """
     token_lists, labels = data.token_lists, data.labels
-    settings = with_language_model(parameters, data.unlabelled, token_lists["validation"])
-    classifier = SentimentClassifier(**settings)
-    if classifier.start is not None:
-        _write_pretraining(classifier.start, parameters["start"], len(data.unlabelled))
-    else:
+    classifier = SentimentClassifier(**parameters)
+    if classifier.start is None:
         classifier.vocabulary = Vocabulary.from_tokens(
             data.vocabulary_texts, classifier.min_count, classifier.max_words
         )
-        if classifier.vectors == "imdb":
-            classifier.vectors = train_word_vectors(data.unlabelled, classifier.vector_size)
+    if classifier.vectors == "own":
+        classifier.vectors = train_word_vectors(data.unlabelled, classifier.vector_size)
     validation = token_lists["validation"], labels["validation"]
     classifier.fit(token_lists["train"], labels["train"], validation, on_epoch=on_epoch)
     if len(classifier.history_) < classifier.epochs:
@@ -198,21 +194,13 @@ def fitted(
     return classifier
 
 
-def _held_out(data: StudyData, probabilities: np.ndarray) -> dict[str, float]:
+def held_out(data: StudyData, probabilities: np.ndarray) -> dict[str, float]:
     result = evaluate(data.labels["held_out"], probabilities)
     low, high = result["accuracy_95"]
     return {"held_out_accuracy": result["accuracy"], "held_out_low": low, "held_out_high": high}
 
 
-def _write_pretraining(language_model: Path, settings: Mapping, unlabelled_n: int) -> None:
-    """The language model's epochs, as a table of their own."""
-    history = pd.DataFrame(load_tensors(language_model)[1]["history"])
-    table = history.assign(configuration=json.dumps(settings), unlabelled_n=unlabelled_n)
-    with replacing(results.RESULTS / "pretraining.csv") as part:
-        table.to_csv(part, index=False)
-
-
-def _append(path: Path, row: Mapping) -> None:
+def append_row(path: Path, row: Mapping) -> None:
     """One more row, whole or not at all, though another process may be adding one as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
@@ -233,7 +221,7 @@ def run_baselines() -> pd.DataFrame:
     from lstm_sentiment.studies import baselines
 
     data = reviews.drawn_data()
-    vectors = train_word_vectors(data.unlabelled)
+    vectors = load_word_vectors("imdb")
     fits = {
         "TF-IDF + logistic regression": baselines.tfidf_logistic_regression,
         "NB-weighted bigrams": baselines.nb_weighted_bigrams,
@@ -253,7 +241,7 @@ def run_baselines() -> pd.DataFrame:
         description = re.sub(r" at 0x\w+|\s+", " ", repr(model))
         row = {"name": name, "seed": 0, "configuration": json.dumps({"model": description})}
         row |= data.sizes | {"validation_accuracy": validation["accuracy"]}
-        row |= _held_out(data, probabilities["held_out"])
+        row |= held_out(data, probabilities["held_out"])
         rows.append(row | {"seconds": seconds} | versions())
     with replacing(results.RESULTS / "baselines.csv") as part:
         pd.DataFrame(rows).to_csv(part, index=False)
@@ -281,21 +269,9 @@ def _full_length() -> Iterator[Experiment]:
         )
 
 
-def _with_wide_vocabulary(data: StudyData) -> StudyData:
-    """Words from the texts without labels, as in the language model."""
-    return replace(data, vocabulary_texts=data.unlabelled)
-
-
-def _language_model() -> Iterator[Experiment]:
-    return _each(presets.FROM_LANGUAGE_MODEL, _with_wide_vocabulary(reviews.drawn_data()))
-
-
 def _all_labels() -> Iterator[Experiment]:
-    data = reviews.all_data()
-    names = ("language model", "language model, mean and maximum of all states")
-    started = {name: presets.FROM_LANGUAGE_MODEL[name] for name in names}
-    yield from _each(started, _with_wide_vocabulary(data))
-    yield from _each({"base": presets.BASE, "17 epochs": presets.LONGER, **presets.PRESETS}, data)
+    settings = {"base": presets.BASE, "17 epochs": presets.LONGER, **presets.PRESETS}
+    return _each(settings, reviews.all_data())
 
 
 def _presets() -> Iterator[Experiment]:
@@ -310,7 +286,6 @@ def _leaks() -> Iterator[Experiment]:
 STUDIES: dict[str, Callable[[], Iterator[Experiment]]] = {
     "ablation": _ablation,
     "full-length": _full_length,
-    "language-model": _language_model,
     "all-labels": _all_labels,
     "presets": _presets,
     "leaks": _leaks,
