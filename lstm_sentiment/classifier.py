@@ -27,7 +27,7 @@ from lstm_sentiment.text import (
     choose_max_length,
     tokenize_all,
 )
-from lstm_sentiment.training import TrainingConfig, predict_logits, train
+from lstm_sentiment.training import SENTIMENT, TrainingConfig, predict_logits, train
 from lstm_sentiment.weights import weights_file
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
                 of those given.
             unlabelled: more texts, for the vectors "own" and for the teacher.
             teacher: a classifier with `predict_proba` for the same labels; the network also learns
-                what it makes of the `unlabelled` texts (distillation, Hinton et al. 2015).
+                what it makes of the `unlabelled` texts (distillation, Hinton et al. 2015), and its
+                last epoch is kept.
             checkpoint, resume, on_epoch: see `train`.
 
         Raises:
@@ -201,11 +202,14 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         training_set = ReviewDataset(self._encoded(token_lists), targets)
         validation_set = ReviewDataset(self._encoded(chosen_on[0]), chosen_on[1])
         config = TrainingConfig(**self._of(TRAINING_SETTINGS), seed=self.random_state)
+        # What a teacher says of many texts tells more than which epoch few reviews happen to like.
+        last = SENTIMENT._replace(rank=lambda row: (row["epoch"],))
         self.history_ = train(
             self.model_,
             training_set,
             validation_set,
             config,
+            SENTIMENT if teacher is None else last,
             checkpoint=checkpoint,
             resume=resume,
             on_epoch=on_epoch,

@@ -174,9 +174,10 @@ def with_pieces(
     """
     rng = np.random.default_rng(seed)
     pieces = []
-    long = [row for row, tokens in enumerate(token_lists) if len(tokens) > PIECE_LENGTHS[1]]
+    shortest, longest = PIECE_LENGTHS
+    long = [row for row, tokens in enumerate(token_lists) if len(tokens) > longest]
     for tokens in (token_lists[row] for row in long):
-        for length in np.exp(rng.uniform(*np.log(PIECE_LENGTHS), n)).astype(int):
+        for length in np.exp(rng.uniform(np.log(shortest), np.log(longest), n)).astype(int):
             start = rng.integers(len(tokens) - length + 1)
             pieces.append(tokens[start : start + length])
     return [*token_lists, *pieces], np.append(labels, np.repeat(labels[long], n))

@@ -331,7 +331,9 @@ class LSTMLayer(RecurrentLayer):
         if self.backend == "reference" or few or not _is_as_written(cell):
             return run_cells(cell, table, rows, state, sizes, hidden_mask, need_hidden)
         if builtin and hidden_mask is None:
-            return run_builtin(cell, table, rows, state, sizes)
+            from lstm_sentiment.fast.builtin import builtin_lstm
+
+            return builtin_lstm(cell, table, rows, state, sizes)
         from lstm_sentiment.fast.function import fused_lstm
 
         return fused_lstm(cell, table, rows, state, sizes, hidden_mask, need_hidden)
@@ -415,29 +417,6 @@ def _torch_gates(cell: nn.Module) -> list[nn.Linear]:
     """The gates in the order in which nn.LSTM stacks them."""
     assert isinstance(cell, LSTMCell)
     return [cell.input_gate, cell.forget_gate, cell.candidate, cell.output_gate]
-
-
-def run_builtin(
-    cell: nn.Module, table: Tensor, rows: Tensor | None, state: State, sizes: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What `run_cells` computes with an `LSTMCell`, by the function that `nn.LSTM` calls."""
-    inputs = table if rows is None else nn.functional.embedding(rows, table)  # (N, D)
-    weight = torch.cat([gate.weight for gate in _torch_gates(cell)])  # (4H, H + D)
-    bias = torch.cat([gate.bias for gate in _torch_gates(cell)])  # (4H,)
-    hidden_size = state[0].shape[1]
-    weights = [weight[:, hidden_size:], weight[:, :hidden_size], bias, torch.zeros_like(bias)]
-    hidden, h_n, c_n = torch.lstm(
-        inputs,
-        torch.tensor(sizes),
-        [part[None].contiguous() for part in state],
-        [each.contiguous() for each in weights],
-        has_biases=True,
-        num_layers=1,
-        dropout=0.0,
-        train=torch.is_grad_enabled(),  # cuDNN keeps what its backward pass needs only then
-        bidirectional=False,
-    )
-    return hidden, h_n[0], c_n[0]
 
 
 def _is_as_written(cell: nn.Module) -> bool:

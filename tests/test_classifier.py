@@ -192,8 +192,11 @@ def test_it_learns_from_a_teacher_what_no_label_says():
             return np.stack([1 - positive, positive], axis=1)
 
     unlabelled = ["a zorp film", "a blick film"] * 20
-    classifier = tiny(min_count=1, vocabulary=Vocabulary.from_tokens(map(str.split, unlabelled)))
-    classifier.fit(TEXTS, LABELS, unlabelled=unlabelled, teacher=Teacher())
+    vocabulary = Vocabulary.from_tokens(map(str.split, unlabelled))
+    classifier = tiny(min_count=1, vocabulary=vocabulary, epochs=8)
+    against_it = ["zorp", "blick"], sorted(set(LABELS))
+    classifier.fit(TEXTS, LABELS, against_it, unlabelled=unlabelled, teacher=Teacher())
+    assert classifier.history_["is_best"].iloc[-1]  # validation, all wrong by then, chose nothing
     said = classifier.predict(["zorp", "blick"])
     assert list(said) == [classifier.classes_[1], classifier.classes_[0]]
 
