@@ -10,10 +10,11 @@ from unittest.mock import Mock
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.studies import distillation, presets, results, reviews, study
-from lstm_sentiment.studies.distillation import Teacher, run_distillation
+from lstm_sentiment.studies.distillation import Backward, Teacher, log_odds, run_distillation
 from lstm_sentiment.studies.results import read_study, summarise_study
 from lstm_sentiment.studies.reviews import (
     StudyData,
@@ -319,6 +320,7 @@ def test_without_texts_the_training_reviews_of_the_split_are_taken(monkeypatch, 
 def small_distillation(monkeypatch, request):
     monkeypatch.setattr(presets, "PRETRAINED", {**SMALL, "epochs": 2})
     monkeypatch.setattr(presets, "DISTILLED", {**SMALL, "pieces": 1})
+    monkeypatch.setattr(distillation, "language_model", lambda backward: None)
     monkeypatch.setattr(reviews, "CHOOSING", 60)
     made = ["not", "bad"], ["not", "good"]
     monkeypatch.setattr(distillation, "made_sentences", lambda *_: (made, np.array([1.0, 0.0])))
@@ -339,25 +341,34 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     assert (few.sizes["train_n"], more.sizes["train_n"]) == (70, 70 + 60)
 
     table = run_distillation([0, 1])
-    names = ["fine-tuned LSTM", "NB-weighted bigrams", "teacher", "classifier"]
+    names = [*distillation.MODELS, "teacher", "classifier"]
     more_names = [f"{name}, 130 labels" for name in names]
     assert table["name"].tolist() == [*names, *names, *more_names]
-    assert table["seed"].tolist() == [0] * 4 + [1] * 4 + [0] * 4
+    assert table["seed"].tolist() == [0] * 5 + [1] * 5 + [0] * 5
     assert table["held_out_accuracy"].between(0.4, 1).all()
-    assert (table.loc[1, "held_out_accuracy"], table.loc[1, "plain"]) > (0.9, 0.4)
+    assert (table.loc[2, "held_out_accuracy"], table.loc[2, "plain"]) > (0.9, 0.4)
     before = results.RESULTS.joinpath("distillation.csv").read_bytes()
     run_distillation([0, 1])
     assert results.RESULTS.joinpath("distillation.csv").read_bytes() == before
 
 
-def test_a_teacher_says_the_mean_of_two_log_odds_as_sure_as_it_may_be():
+def test_a_teacher_weighs_what_its_models_say_by_how_often_they_are_right():
     def model(*probabilities):
         proba = np.array([[1 - p, p] for p in probabilities])
         return Mock(predict_proba=Mock(return_value=proba))
 
-    teacher = Teacher(model(0.8, 0.5, 1.0), model(0.2, 0.9, 1.0), temperature=0.5)
-    found = teacher.predict_proba([["a"]] * 3)
-    odds = (found[:, 1] / found[:, 0])[:2]
-    assert odds == pytest.approx([1, (9**0.5) ** 2])
-    assert 0.999 < found[2, 1] <= 1
-    assert found.sum(axis=1) == pytest.approx(1)
+    truth = [1, 0, 1, 0]
+    right, guesses, too_sure = model(0.9, 0.1, 0.8, 0.3), model(*[0.6] * 4), model(1, 0, 1, 1)
+    models = right, guesses, too_sure
+    odds = log_odds(models, [["a"]] * 4)
+    assert odds.shape == (4, 3)
+    assert np.isfinite(odds).all()
+    teacher = Teacher(models, LogisticRegression().fit(odds, truth))
+    said = teacher.predict_proba([["a"]] * 4)
+    assert (said[:, 1] > 0.5).tolist() == [True, False, True, False]
+    assert said.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_model_that_reads_backward_is_given_texts_from_their_end():
+    classifier = Mock(predict_proba=Mock(side_effect=lambda texts: texts))
+    assert Backward(classifier).predict_proba([["a", "b"], ("c", "d")]) == [["b", "a"], ("d", "c")]

@@ -1,11 +1,11 @@
 """One LSTM that learns from labels, and from what a teacher makes of reviews that have none.
 
-The teacher is two models that err differently: an LSTM fine-tuned from the language model, and
-NB-weighted bigrams. Its probabilities are the labels of 49,000 more reviews (Hinton et al. 2015,
-"Distilling the Knowledge in a Neural Network"). Because people type one sentence, pieces of every
-review are learnt from as well, and sentences that negate (`negation.py`). Tokenized reviews enter;
-a `SentimentClassifier` leaves, the one that comes with the package if it is given all labels
-(`weights.py`).
+The teacher is three models that err differently: two LSTMs fine-tuned from language models, one of
+which reads backward, and NB-weighted bigrams. Its probabilities are the labels of 49,000 more
+reviews (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"). Because people type
+one sentence, pieces of every review are learnt from as well, and sentences that negate
+(`negation.py`). Tokenized reviews enter; a `SentimentClassifier` leaves, the one that comes with
+the package if it is given all labels (`weights.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from lstm_sentiment.classifier import SentimentClassifier
-from lstm_sentiment.evaluation import evaluate, fit_temperature
+from lstm_sentiment.evaluation import evaluate
 from lstm_sentiment.studies import presets, results, reviews
 from lstm_sentiment.studies.baselines import nb_weighted_bigrams
+from lstm_sentiment.studies.language_model import language_model
 from lstm_sentiment.studies.negation import made_sentences
 from lstm_sentiment.studies.results import read_study, read_table
 from lstm_sentiment.studies.reviews import StudyData
@@ -35,33 +37,51 @@ from lstm_sentiment.text import tokenize_all
 SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
+MODELS = ("fine-tuned LSTM", "fine-tuned LSTM, backward", "NB-weighted bigrams")
 Labelled = tuple[Sequence[Sequence[str]], np.ndarray]
 
 
+class Backward(NamedTuple):
+    """A classifier that reads every text from its end."""
+
+    classifier: SentimentClassifier
+
+    def predict_proba(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
+        return self.classifier.predict_proba(from_the_end(texts))
+
+
 class Teacher(NamedTuple):
-    """Probabilities from the mean of two models' log-odds."""
+    """Models that err differently, and how much each of their log-odds counts."""
 
-    lstm: SentimentClassifier
-    bigrams: Pipeline
-    temperature: float = 1.0  # the mean is too cautious: where both are right, it is no surer
-
-    def log_odds(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
-        both = [each.predict_proba(texts)[:, 1].clip(1e-6, 1 - 1e-6) for each in self[:2]]
-        return np.mean(logit(np.asarray(both, dtype=np.float64)), axis=0) / self.temperature
+    models: tuple[SentimentClassifier, Backward, Pipeline]  # forward, backward, bigrams
+    weights: LogisticRegression
 
     def predict_proba(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
         """(n, 2) probabilities of negative and positive."""
-        positive = expit(self.log_odds(texts))
-        return np.stack([1 - positive, positive], axis=1)
+        return self.weights.predict_proba(log_odds(self.models, texts))
 
 
 def make_teacher(training: Labelled, validation: Labelled, seed: int = 0) -> Teacher:
-    """Of reviews and labels 0 and 1; `validation` chooses the epoch and the temperature."""
-    lstm = SentimentClassifier(**presets.PRETRAINED, random_state=seed)
-    teacher = Teacher(lstm.fit(*training, validation), nb_weighted_bigrams(*training))
-    return teacher._replace(
-        temperature=fit_temperature(validation[1], teacher.log_odds(validation[0]))
+    """Of reviews and labels 0 and 1; `validation` chooses the epochs and the weights."""
+    settings = {**presets.PRETRAINED, "random_state": seed}
+    forward = SentimentClassifier(**settings).fit(*training, validation)
+    settings["start"] = language_model(backward=True)
+    backward = SentimentClassifier(**settings).fit(
+        from_the_end(training[0]), training[1], (from_the_end(validation[0]), validation[1])
     )
+    models = forward, Backward(backward), nb_weighted_bigrams(*training)
+    weights = LogisticRegression().fit(log_odds(models, validation[0]), validation[1])
+    return Teacher(models, weights)
+
+
+def log_odds(models: Iterable[Any], texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """(n, models) of "positive"; none is surer than a million to one."""
+    said = [model.predict_proba(texts)[:, 1] for model in models]
+    return logit(np.stack(said, axis=1).astype(np.float64).clip(1e-6, 1 - 1e-6))
+
+
+def from_the_end(texts: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    return [tokens[::-1] for tokens in texts]
 
 
 def distilled(
@@ -115,7 +135,7 @@ def _judged(data: StudyData, seed: int) -> Iterator[tuple[str, dict]]:
     classifier = distilled(training, validation, data.unlabelled, teacher, seed)
     seconds = time.perf_counter() - start
     configuration = {"teacher": presets.PRETRAINED, "classifier": presets.DISTILLED}
-    models = {"fine-tuned LSTM": teacher.lstm, "NB-weighted bigrams": teacher.bigrams}
+    models = dict(zip(MODELS, teacher.models, strict=True))
     for name, model in {**models, "teacher": teacher, "classifier": classifier}.items():
         row = {"configuration": json.dumps(configuration), "seconds": seconds}
         probabilities = {

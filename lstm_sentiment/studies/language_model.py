@@ -20,19 +20,23 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from lstm_sentiment.data import Batch, ReviewDataset, make_loader
-from lstm_sentiment.embeddings import training_key
+from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, training_key
 from lstm_sentiment.fast.cross_entropy import cross_entropy
 from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.files.keep import save_tensors
 from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import Dropout, evaluating
 from lstm_sentiment.report.speed import machine
+from lstm_sentiment.studies.presets import LANGUAGE_MODEL
+from lstm_sentiment.studies.reviews import unlabelled_tokens, validation_tokens
 from lstm_sentiment.text import PADDING_INDEX, DataError, Vocabulary
 from lstm_sentiment.training import Task, TrainingConfig, train
 
 TokenLists = Sequence[Sequence[str]]
 PIECE_LENGTH = 400  # words; a longer review is read as several texts
 EVALUATION_BATCH_SIZE = 16
+MAX_WORDS = 25_000
+VALIDATION_TEXTS = 200
 
 
 class LanguageModel(nn.Module):
@@ -197,3 +201,16 @@ def pretrained_language_model(
         save_tensors(path, tensors, {"words": vocabulary.words, "history": rows})
         checkpoint.unlink()
     return path
+
+
+def language_model(backward: bool = False) -> Path:
+    """The file of the language model of the reviews without labels, trained unless it was before.
+
+    backward: it reads each review from its end.
+    """
+    step = -1 if backward else 1
+    texts = [tokens[::step] for tokens in unlabelled_tokens()]
+    validation = [tokens[::step] for tokens in validation_tokens()[:VALIDATION_TEXTS]]
+    vocabulary = Vocabulary.from_tokens(texts, 5, MAX_WORDS)
+    matrix, _ = build_embedding_matrix(vocabulary, load_word_vectors("imdb"))
+    return pretrained_language_model(texts, validation, vocabulary, matrix, **LANGUAGE_MODEL)

@@ -12,24 +12,20 @@ command goes on. The third learns from all labelled reviews, a thousand of them 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 
 from lstm_sentiment.data import load_reviews, split_reviews
-from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, train_word_vectors
+from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.sources import BUNDLE
 from lstm_sentiment.studies.distillation import distilled, make_teacher
-from lstm_sentiment.studies.language_model import pretrained_language_model
-from lstm_sentiment.studies.presets import LANGUAGE_MODEL
-from lstm_sentiment.studies.reviews import unlabelled_tokens, validation_tokens
-from lstm_sentiment.text import Vocabulary, encode_labels, tokenize_all
+from lstm_sentiment.studies.language_model import language_model
+from lstm_sentiment.studies.reviews import unlabelled_tokens
+from lstm_sentiment.text import encode_labels, tokenize_all
 from lstm_sentiment.weights import FOLDER
 
 VECTORS = 40_000  # of the most frequent words
-MAX_WORDS = 25_000  # that the language model knows
-VALIDATION_TEXTS = 200  # for the perplexity in the history; nothing is chosen by it
 
 
 def make_vectors() -> None:
@@ -37,16 +33,6 @@ def make_vectors() -> None:
     tensors = {"vectors": torch.from_numpy(vectors.vectors[:VECTORS])}
     words = {"words": vectors.index_to_key[:VECTORS]}
     save_tensors(FOLDER / "vectors.safetensors", tensors, words, in_8_bits=("vectors",))
-
-
-def language_model(backward: bool = False) -> Path:
-    """The file, in the data folder, of the language model that reads forward, or backward."""
-    step = -1 if backward else 1
-    texts = [tokens[::step] for tokens in unlabelled_tokens()]
-    validation = [tokens[::step] for tokens in validation_tokens()[:VALIDATION_TEXTS]]
-    vocabulary = Vocabulary.from_tokens(texts, 5, MAX_WORDS)
-    matrix, _ = build_embedding_matrix(vocabulary, load_word_vectors("imdb"))
-    return pretrained_language_model(texts, validation, vocabulary, matrix, **LANGUAGE_MODEL)
 
 
 def make_language_model() -> None:
