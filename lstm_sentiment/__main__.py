@@ -268,9 +268,12 @@ def check(options: argparse.Namespace) -> int:
     A line each: what is wrong, and how many numbers of the prose no output shows. Nothing of them
     is run. The exit status is 1 if anything is wrong; numbers to read again do not count.
     """
-    from lstm_sentiment.report import check
+    from lstm_sentiment.report import check, rerun
 
-    return 0 if check.main(options.notebook, options.verbose) else 1
+    good = check.main(options.notebook, options.verbose)
+    if options.against:
+        good &= all([rerun.main(notebook, options.against) for notebook in options.notebook])
+    return 0 if good else 1
 
 
 def check_cell(options: argparse.Namespace) -> int:
@@ -385,6 +388,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add(check)
     command.add_argument("notebook", nargs="+", type=Path)
     command.add_argument("--verbose", action="store_true", help="every fault, a line each")
+    command.add_argument(
+        "--against",
+        type=Path,
+        metavar="OTHER",
+        help="another run of the same code: list the outputs that differ, times apart",
+    )
 
     command = add(check_cell, "check-cell")
     command.add_argument("cell", metavar="FILE.py:CLASS")

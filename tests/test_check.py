@@ -142,3 +142,34 @@ def test_of_many_notebooks_none_ends_the_others_turn(folder, capsys):
 def test_this_projects_report_has_all_sections():
     cells = read_cells(REPOSITORY / "notebooks" / "report.ipynb")
     assert [*missing_sections(cells)] == []
+
+
+def test_a_rerun_is_compared_output_by_output_times_apart(folder, capsys):
+    def run(path, loss, seconds, width):
+        texts = [f"loss {loss} in {seconds} seconds", f"<td>{loss}</td><td>{seconds}</td>", "same"]
+        outputs = [
+            [new_output("stream", text=texts[0])],
+            [new_output("display_data", {"text/html": texts[1], "text/plain": "a table"})],
+            [new_output("display_data", {"image/png": width, "text/plain": texts[2]})],
+        ]
+        changes = [(n, {"outputs": each}) for n, each in enumerate(outputs, start=1)]
+        changes[1][1]["metadata"] = {"tags": ["times"]}
+        return write(path, changes)
+
+    first = run("first.ipynb", 0.27, 10, "AA==")
+    assert line_of(capsys, run("b.ipynb", 0.27, 12, "BB=="), "--against", first) == (
+        0,
+        "b.ipynb: good\nb.ipynb: 0 of 5 outputs are not those of first.ipynb\n",
+    )
+    status, out = line_of(capsys, run("c.ipynb", 0.28, 10, "AA=="), "--against", first)
+    assert (status, out.splitlines()[1:]) == (
+        1,
+        [
+            "c.ipynb: 1 of 5 outputs are not those of first.ipynb",
+            "    cell 10 (`x = 1`): 0.28 / 0.27",
+        ],
+    )
+    assert (
+        main(["check", str(write("d.ipynb", [(1, {"source": "y"})])), "--against", "b.ipynb"]) == 1
+    )
+    assert "are not of the same code" in capsys.readouterr().err

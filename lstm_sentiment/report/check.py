@@ -42,7 +42,7 @@ class Cell:
 
     number: int
     is_code: bool
-    is_setup: bool
+    tags: Sequence[str]
     source: str
     count: int | None
     outputs: Sequence[Mapping]
@@ -108,7 +108,7 @@ def read_cells(path: Path) -> list[Cell]:
             Cell(
                 number,
                 cell.cell_type == "code",
-                SETUP_TAG in cell.metadata.get("tags", []),
+                cell.metadata.get("tags", ()),
                 "".join(cell.source),
                 cell.get("execution_count"),
                 cell.get("outputs", []),

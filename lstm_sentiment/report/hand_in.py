@@ -168,7 +168,9 @@ def _check_student_id(student: str, folder: Path) -> None:
 
 
 def _make_script(student: str, cells: Sequence[Cell], folder: Path) -> str:
-    codes = {cell: _plain_python(cell) for cell in cells if cell.is_code and not cell.is_setup}
+    codes = {
+        cell: _plain_python(cell) for cell in cells if cell.is_code and SETUP_TAG not in cell.tags
+    }
     _check_names(codes)
     parts = [BEGINNING.format(student=student, modules_in=inspect.getsource(modules_in))]
     for cell in cells:

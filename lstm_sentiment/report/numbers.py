@@ -69,11 +69,11 @@ def _sections(notebook: dict) -> Iterator[tuple[str, list[str], list[float]]]:
                 title, texts, shown = heading[1].strip(), [], []
             texts.append(source)
         for output in cell.get("outputs", ()):
-            shown += [_value(match[0]) for match in NUMBER.finditer(_text_of(output))]
+            shown += [_value(match[0]) for match in NUMBER.finditer(text_of(output))]
     yield title, texts, shown
 
 
-def _text_of(output: dict) -> str:
+def text_of(output: dict) -> str:
     """What a reader sees of an output, without the pictures."""
     data = output.get("data", {})
     kinds = [kind for kind in ("text/html", "text/markdown", "text/plain") if kind in data]
