@@ -246,12 +246,13 @@ def bench(options: argparse.Namespace) -> None:
 
     from lstm_sentiment.studies.bench import run
 
-    results = run(options.part or BENCH_PARTS, options.data)
+    results = run(options.part, options.data)
     if options.json:
         print(json.dumps(results, indent=2))
         return
-    for part in options.part or BENCH_PARTS:
-        table = pd.DataFrame(results[part])
+    del results["machine"]
+    for part, rows in results.items():
+        table = pd.DataFrame(rows)
         print(f"{part}\n{table.to_string(index=False, float_format='{:,.4g}'.format)}\n")
 
 
@@ -419,7 +420,10 @@ def _parser() -> argparse.ArgumentParser:
     command = add(bench)
     command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")
     command.add_argument(
-        "--part", action="append", choices=BENCH_PARTS, help="only this; may be given repeatedly"
+        "--part",
+        action="append",
+        choices=BENCH_PARTS,
+        help="only this; may be given repeatedly (all but keras, which needs keras and tensorflow)",
     )
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser

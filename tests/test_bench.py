@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.report.speed import lstm_contenders
 from lstm_sentiment.studies import bench
 from lstm_sentiment.studies.bench import bench_epoch, bench_steps, run
+from lstm_sentiment.studies.bench_keras import SYSTEMS, bench_keras
 from lstm_sentiment.studies.presets import BENCH_PARTS
 from lstm_sentiment.text import DataError
 
@@ -72,6 +74,18 @@ def test_the_parts_asked_for_are_measured_on_the_reviews_given(data_home, monkey
     found = run(["epoch", "steps"], path)
     assert json.loads(json.dumps(found["machine"]))["torch"] == torch.__version__
     assert list(found.items())[1:] == [("epoch", [70]), ("steps", [70])]
-    assert list(run(data=path)) == ["machine", *BENCH_PARTS]
+    assert list(run(data=path)) == ["machine", *BENCH_PARTS[:-1]]
     with pytest.raises(DataError, match="2 reviews; at least 64 are needed, a full batch"):
         run(["steps"], some_reviews(data_home, 2))
+
+
+def test_systems_are_compared_with_keras_where_it_is_installed(monkeypatch):
+    token_lists, labels = [["good", "film"], ["bad", "film"]] * 40, np.array([1.0, 0.0] * 40)
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(DataError, match=r"this needs Keras .*; pip install keras tensorflow"):
+        next(bench_keras(token_lists, labels))
+    monkeypatch.undo()
+    pytest.importorskip("keras", reason="Keras is no dependency")
+    rows = pd.DataFrame(bench_keras(token_lists, labels, rounds=1))
+    assert rows["system"].tolist() == list(SYSTEMS)
+    assert (rows.drop(columns="system") > 0).all(axis=None)

@@ -31,6 +31,7 @@ from lstm_sentiment.report.speed import (
     machine,
     training_step,
 )
+from lstm_sentiment.studies.bench_keras import bench_keras
 from lstm_sentiment.studies.presets import BENCH_PARTS, REPORT
 from lstm_sentiment.text import (
     DataError,
@@ -49,7 +50,7 @@ def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> d
     """Measure; twenty minutes for all parts.
 
     Args:
-        parts: some of `presets.BENCH_PARTS`; all where None.
+        parts: some of `presets.BENCH_PARTS`; where None, all but the last, which needs Keras.
         data: labelled reviews, see `load_reviews`.
 
     Returns:
@@ -72,8 +73,11 @@ def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> d
         "steps": lambda: bench_steps(as_in_report, len(vocabulary)),
         "compilation": bench_compilation,
         "epoch": lambda: bench_epoch(as_in_report, len(vocabulary)),
+        "keras": lambda: bench_keras(token_lists, labels),
     }
-    return {"machine": machine()} | {part: list(measure[part]()) for part in parts or BENCH_PARTS}
+    return {"machine": machine()} | {
+        part: list(measure[part]()) for part in parts or BENCH_PARTS[:-1]
+    }
 
 
 def bench_steps(
