@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,11 +14,12 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+from PIL import Image, ImageChops
 
 from lstm_sentiment import plots
 from lstm_sentiment.evaluation import evaluate
-from lstm_sentiment.report import word_plots
-from lstm_sentiment.text import choose_max_length
+from lstm_sentiment.report import animation, word_plots
+from lstm_sentiment.text import choose_max_length, tokenize
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 2, 1000)
@@ -218,3 +220,22 @@ def test_most_sentiment_words_are_named_each_beside_its_own_mark(figures):
 def test_axes_are_named_by_what_they_show(figures):
     names = [axes.get_ylabel() for axes in figures["learning_curves"].axes]
     assert names == ["cross-entropy (nats per review)", "accuracy"]
+
+
+def test_the_animated_review_shows_all_at_once_then_a_word_more_each():
+    (whole, *growing), durations = zip(*animation.frames(REVIEW), strict=True)
+    assert ImageChops.difference(growing[-1], whole).getbbox() is None
+    panels = [np.array(picture)[picture.height // 4 :] for picture in growing]
+    ink = [np.count_nonzero(panel < 128) for panel in panels]
+    assert ink == sorted(set(ink))
+    assert len(ink) == len(REVIEW)
+    assert durations[2] == max(durations), "its \u201cbut\u201d turns it most"
+
+
+def test_readme_opens_with_an_animated_picture_that_github_plays():
+    root = Path(__file__).parent.parent
+    assert f"]({animation.FILE})" in (root / "README.md").read_text(encoding="utf-8")
+    assert (root / animation.FILE).stat().st_size < 2_000_000
+    with Image.open(root / animation.FILE) as picture:
+        assert (picture.format, picture.info["loop"]) == ("GIF", 0)
+        assert picture.n_frames == 1 + len(tokenize(animation.REVIEW)) > 10
