@@ -101,12 +101,14 @@ function without(at) {
 // The last "but" is what this page is about.
 function chooseBut() {
   const at = tokens.lastIndexOf("but");
-  if (chosen < 0 && at >= 0) choose(at);
+  if (chosen >= 0 || at < 0) return;
+  chosen = at; // a slow device may not have read that far
+  drawChoice();
 }
 
 // ---- Drawing ----
 
-const percent = (p) => `${Math.round(100 * p)} %`;
+const percent = (p) => `${Math.round(100 * p)}%`;
 const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(Math.round(100 * d))}`;
 const number = (n) => n.toLocaleString("en");
 const current = () => (chosen >= 0 && chosen < steps.length ? chosen : steps.length - 1);
