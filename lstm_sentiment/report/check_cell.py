@@ -194,9 +194,8 @@ def _judge(
         wrong.append(f"gates are swapped, by their names or places: {', '.join(swapped)}")
     if not mistakes:
         sources = {"x": x, "h": h, "c": c, **parameters}
-        of_each = torch.linspace(-1, 1, new.numel()).view_as(
-            new
-        )  # no value's influence is another's
+        # No value's influence is another's.
+        of_each = torch.linspace(-1, 1, new.numel()).view_as(new)
         theirs, ours = (
             torch.autograd.grad(values, [*sources.values()], of_each, materialize_grads=True)
             for values in (new, _equations(a[[x_first]][:, order], h, c)[0])
