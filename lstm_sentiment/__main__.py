@@ -35,18 +35,24 @@ def fetch(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model."""
+    """Train on 70% of the labelled reviews, choose on 20%, test on 10%, save the model.
+
+    On several processors or GPUs: torchrun --nproc-per-node 2 -m lstm_sentiment train ...
+    """
     settings, folder = _settings(options), Path(options.model)
     from filelock import FileLock, Timeout
 
+    from lstm_sentiment.processes import is_first, process_group
     from lstm_sentiment.text import DataError
 
     if folder.is_file():
         raise DataError(f"--model {folder} is a file; name the folder to save the model in")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "training.lock", timeout=0):
-            _train(options, settings, folder)
+        with process_group():
+            lock = FileLock(folder / "training.lock", timeout=0)
+            with lock if is_first() else contextlib.nullcontext():
+                _train(options, settings, folder)
     except Timeout as error:
         raise DataError(
             f"another training writes to {folder}; wait for it, or name another --model"
@@ -58,6 +64,7 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     from lstm_sentiment.data import load_unlabelled, split_reviews
     from lstm_sentiment.evaluation import evaluate, evaluation_table, write_metrics
     from lstm_sentiment.files.keep import replacing
+    from lstm_sentiment.processes import is_first
     from lstm_sentiment.training import best_epoch
 
     reviews, held_back, source = _labelled(options)
@@ -80,6 +87,8 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
             f"{len(history)} of {classifier.epochs} epochs are done and no model is saved; the "
             "same command with --resume goes on from there"
         )
+    if not is_first():
+        return
     results = {
         name: evaluate(labels == "positive", classifier.predict_proba(texts)[:, 1])
         for name, (texts, labels) in sets.items()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from lstm_sentiment.data import Batch, ReviewDataset, make_loader
 from lstm_sentiment.files.checkpoints import Checkpoint
 from lstm_sentiment.model import evaluating
+from lstm_sentiment.processes import is_several, shared_out
 from lstm_sentiment.text import DataError
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def train(
 ) -> pd.DataFrame:
     """Train `model` in place and leave it as it was after its best epoch, in evaluation mode.
 
+    In a process group each process calls this with the same arguments and reads its share of every
+    batch, see `processes`; the first writes the checkpoint.
+
     Args:
         model: the network; it is moved to `pick_device()`.
         training_set, validation_set: what to learn from, and what chooses the epoch.
@@ -126,6 +130,7 @@ def train(
     progress = Checkpoint(checkpoint, parts, (asdict(config), training_set, validation_set))
     if resume:
         progress.restore()
+    task = shared_out(task, model)
     try:
         for epoch in progress.remaining(config.epochs):
             start = time.perf_counter()
@@ -231,7 +236,7 @@ def pick_device() -> torch.device:
     """CUDA if there is one, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and not is_several():  # gloo knows no MPS
         return torch.device("mps")
     return torch.device("cpu")
 

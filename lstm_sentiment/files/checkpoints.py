@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lstm_sentiment.files.keep import load_tensors, pack_state, save_tensors, unpack_state
+from lstm_sentiment.processes import is_first, of_first
 from lstm_sentiment.text import DataError
 
 
@@ -59,7 +60,7 @@ class Checkpoint:
         """
         rows = [*self.rows, row]
         best_weights = weights_of(model) if row["is_best"] else self.best_weights
-        if self.path is not None:
+        if self.path is not None and is_first():
             state = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {"random": _random_states(), "best": best_weights, "rows": rows}
             tensors, skeleton = pack_state(state)
@@ -73,9 +74,9 @@ class Checkpoint:
         Raises:
             DataError: the file cannot be read or is of another run.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not of_first(self.path.exists()):
             return
-        tensors, settings = load_tensors(self.path)
+        tensors, settings = of_first(load_tensors(self.path) if is_first() else None)
         if settings.get("run") != self.run:
             raise DataError(
                 f"{self.path} is of a run with another model, other word vectors or weights to "

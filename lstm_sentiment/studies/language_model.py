@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.files.keep import save_tensors
 from lstm_sentiment.lstm import LSTMLayer
 from lstm_sentiment.model import Dropout, evaluating
+from lstm_sentiment.processes import is_first, of_first
 from lstm_sentiment.report.speed import machine
 from lstm_sentiment.studies.presets import LANGUAGE_MODEL
 from lstm_sentiment.studies.reviews import unlabelled_tokens, validation_tokens
@@ -80,7 +82,8 @@ class LanguageModel(nn.Module):
         there with probability q, if words were drawn one by one, counts 1 / q times, so that the
         sum over them approximates that over all words (Bengio & Senécal 2008). With 1,500 words
         instead of 30,000 a step takes a fraction of the time. In evaluation all words are summed
-        over.
+        over. Of several processes (see `processes`) each takes the words of its own share of the
+        batch: another approximation of the same sum, so losses differ a little from one process's.
         """
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,), (B, T)
         vectors = self.embedding(words)  # (U, D)
@@ -179,8 +182,8 @@ def pretrained_language_model(
     settings |= {"words": vocabulary.words, "vectors": start}
     path = data_folder() / f"language-model-{training_key(token_lists, settings)}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if path.is_file():
+    with FileLock(path.with_suffix(".lock")) if is_first() else nullcontext():
+        if of_first(path.is_file()):
             return path
         training_set = text_pieces(token_lists, vocabulary)
         validation_set = text_pieces(validation_token_lists, vocabulary)
@@ -196,11 +199,12 @@ def pretrained_language_model(
                 f"{len(history)} of {config.epochs} epochs of the language model are kept; the "
                 "same command goes on from there"
             )
-        tensors = model.state_dict() | {"counts": torch.from_numpy(vocabulary.counts)}
-        rows = history.assign(**machine()).to_dict("records")
-        save_tensors(path, tensors, {"words": vocabulary.words, "history": rows})
-        checkpoint.unlink()
-    return path
+        if is_first():
+            tensors = model.state_dict() | {"counts": torch.from_numpy(vocabulary.counts)}
+            rows = history.assign(**machine()).to_dict("records")
+            save_tensors(path, tensors, {"words": vocabulary.words, "history": rows})
+            checkpoint.unlink()
+    return of_first(path)
 
 
 def language_model(backward: bool = False) -> Path:

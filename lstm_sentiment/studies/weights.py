@@ -6,7 +6,8 @@
 
 The reviews without labels lie in the data folder; labelled and Kaggle reviews are left out of them,
 so that vectors and language model serve every split. The second takes hours; interrupted, the same
-command goes on. The third learns from all labelled reviews, a thousand of them to validate.
+command goes on, and `torchrun --nproc-per-node 2 -m lstm_sentiment.studies.weights` shares it out.
+The third learns from all labelled reviews, a thousand of them to validate.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lstm_sentiment.data import load_reviews, split_reviews
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.sources import BUNDLE
+from lstm_sentiment.processes import process_group
 from lstm_sentiment.studies.distillation import distilled, make_teacher
 from lstm_sentiment.studies.language_model import language_model
 from lstm_sentiment.studies.reviews import unlabelled_tokens
@@ -58,5 +60,6 @@ if __name__ == "__main__":
         "language-model": make_language_model,
         "classifier": make_classifier,
     }
-    for name in sys.argv[1:]:
-        makers[name]()
+    with process_group():
+        for name in sys.argv[1:]:
+            makers[name]()
