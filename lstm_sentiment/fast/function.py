@@ -109,8 +109,8 @@ def _gradients(ctx, grad_hidden, grad_h, grad_c) -> tuple[Tensor | None, ...]:
     (da,) = _borrow(table, len(gates), [4 * hidden_size])
     run_backward(ctx.sizes, gates, k_read, weight_back, hidden_mask, grad_hidden, dh, dk, da)
     d_projected = da
-    if rows is not None:  # the occurrences of a word add up
-        d_projected = da.new_zeros(len(table), 4 * hidden_size).index_add_(0, rows, da)
+    if rows is not None:  # the occurrences of a word add up, on CUDA in the same order each time
+        d_projected = torch.ops.aten.embedding_dense_backward(da, rows, len(table), -1, False)
 
     d_table = None
     if ctx.needs_input_grad[0]:
