@@ -208,7 +208,9 @@ def test_two_processes_fill_one_table(full_length):
 def test_the_command_says_where_it_writes_and_refuses_options_without_a_meaning(
     full_length, capsys
 ):
-    assert {*study.STUDIES, "baselines", "distillation", "search"} == set(presets.STUDY_NAMES)
+    assert {*study.STUDIES, "baselines", "distillation", "search", "scaling"} == set(
+        presets.STUDY_NAMES
+    )
     said = f"full-length.csv in {results.RESULTS}"
     for end in (", which does not exist yet\n", "\n"):
         assert run("full-length", seeds=[0])["seeds"].tolist() == [1, 1]

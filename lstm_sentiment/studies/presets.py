@@ -9,7 +9,7 @@ from __future__ import annotations
 
 STUDY_NAMES = (
     *("ablation", "full-length", "distillation", "all-labels", "presets", "leaks"),
-    *("baselines", "search"),
+    *("baselines", "search", "scaling"),
 )
 SEEDS = (0, 1, 2)
 TRIALS = 40

@@ -58,7 +58,7 @@ def run(
             table is damaged.
     """
     given = {"seeds": seeds, "trials": trials, "storage": storage}
-    meant = {"search": given, "baselines": ()}.get(name, ("seeds",))
+    meant = {"search": given, "baselines": (), "scaling": ()}.get(name, ("seeds",))
     if idle := [
         f"--{option}" for option in given if given[option] is not None and option not in meant
     ]:
@@ -67,6 +67,10 @@ def run(
     print(f"the table is {name}.csv in {results.RESULTS.absolute()}{there}")
     if name == "search":
         return _run_search(seeds or presets.SEEDS[:1], trials, storage)
+    if name == "scaling":
+        from lstm_sentiment.studies.scaling import run_scaling
+
+        return run_scaling()
     if name == "baselines":
         return summarise_study(run_baselines())
     if name == "distillation":
