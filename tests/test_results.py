@@ -148,6 +148,7 @@ def test_the_latest_row_of_a_name_and_seed_counts(folder):
         lambda text: text[:-1],
         lambda text: text[: text.index("{") + 20] + "\n",
         lambda text: text.replace("name,seed,", "", 1),
+        lambda text: text.replace("\na,0,", "\na,0,0,"),
         lambda text: "<<<<<<< mine\n" + text,
         lambda text: text + ">>>>>>> theirs\n",
     ],

@@ -252,7 +252,8 @@ def _read_csv(path: Path, needed: Iterable[str]) -> pd.DataFrame:
     try:
         text = path.read_text(encoding="utf-8")
         table = pd.read_csv(io.StringIO(text))
-        if not text.endswith("\n") or not set(needed) <= set(table):
+        is_shifted = not isinstance(table.index, pd.RangeIndex)  # pandas makes names of surplus
+        if is_shifted or not text.endswith("\n") or not set(needed) <= set(table):
             raise ValueError("it is cut off, or no such table")
     except ValueError as error:
         raise DataError(f"{path} cannot be read ({error}); {ADVICE}") from error
