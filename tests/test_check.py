@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -129,6 +130,7 @@ def test_of_many_notebooks_none_ends_the_others_turn(folder, capsys):
     write("a.ipynb", [(2, {"outputs": [new_output("display_data", {"text/html": "HERE"})]})])
     Path("a.ipynb").write_text(Path("a.ipynb").read_text().replace('"HERE"', "3"))
     names = [f"{name}.ipynb" for name in ("empty", "text", "odd", "absent", "a")]
+    names.append(os.devnull)  # others have no end
     status, said = line_of(capsys, *names, write("good.ipynb"))
     assert status == 1
     lines = said.splitlines()
@@ -136,7 +138,8 @@ def test_of_many_notebooks_none_ends_the_others_turn(folder, capsys):
     assert all("cannot be read as a notebook" in line for line in lines[:3])
     assert lines[3] == "absent.ipynb: No such file or directory"
     assert lines[4].startswith("a.ipynb: cannot be checked (TypeError(")
-    assert lines[5] == "good.ipynb: good"
+    assert lines[5].endswith("is neither a file nor a folder; copy what it holds to a file")
+    assert lines[6] == "good.ipynb: good"
 
 
 def test_this_projects_report_has_all_sections():

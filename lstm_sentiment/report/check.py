@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from lstm_sentiment.files.find import checked_path
 from lstm_sentiment.report.numbers import unshown_numbers
 from lstm_sentiment.report.record import CODE, PACKAGE, RESULTS, TABLES, digest, digests
 from lstm_sentiment.text import DataError
@@ -96,13 +97,15 @@ def read_cells(path: Path) -> list[Cell]:
     """The cells of a notebook in any version of the format.
 
     Raises:
-        DataError: the file is no notebook, or nbformat, which reads it, is not installed.
+        DataError: the file is no notebook, such as a device, which may have no end, or nbformat,
+            which reads it, is not installed.
         FileNotFoundError: there is no such file.
     """
     try:
         import nbformat  # an extra of the package
     except ImportError as error:
         raise DataError("nbformat is missing; pip install -r requirements.txt") from error
+    path = checked_path(path)
     try:
         cells = [
             Cell(
