@@ -197,6 +197,18 @@ def _predictor(options: argparse.Namespace) -> TextPredictor:
     return TextPredictor.from_pretrained()
 
 
+def _output(output: str, options: argparse.Namespace, *inputs: str) -> Path:
+    """The file to write, which must be none that is read: neither the model nor `inputs`."""
+    from lstm_sentiment.predictor import model_file
+    from lstm_sentiment.text import DataError
+
+    path = Path(output)
+    read = [model_file(options.model or "artifacts"), *map(Path, inputs)]
+    if path.is_dir() or any(path.samefile(file) for file in read if path.exists() and file.exists()):
+        raise DataError(f"output {path} is a folder or a file to read; name another file")
+    return path
+
+
 def _print_word_by_word(predictor, texts: Sequence[str], as_json: bool) -> None:
     """One row per word of each text, with the text's number, from 1, in the column review.
 
@@ -221,11 +233,8 @@ def submit(options: argparse.Namespace) -> None:
     """Write the predictions for a Kaggle file (columns review and, maybe, id) as ID,sentiment."""
     from lstm_sentiment.files.submission import write_submission
     from lstm_sentiment.files.tables import read_reviews_and_ids
-    from lstm_sentiment.text import DataError
 
-    output, file = Path(options.output), Path(options.file)
-    if output.is_dir() or (output.exists() and file.exists() and output.samefile(file)):
-        raise DataError(f"--output {output} is a folder or the file to read; name another file")
+    output = _output(options.output, options, options.file)
     predictor = _predictor(options)
     reviews, ids = read_reviews_and_ids(options.file)
     sentiments, _ = predictor.verdicts(reviews)
@@ -237,7 +246,7 @@ def page(options: argparse.Namespace) -> None:
     """Write one web page that reads reviews word by word in the browser, without a server."""
     from lstm_sentiment.page import write_page
 
-    size = write_page(_predictor(options), options.file)
+    size = write_page(_predictor(options), _output(options.file, options))
     print(f"{options.file}: {size / 1e6:.1f} MB; open it in a browser")
 
 
