@@ -107,6 +107,8 @@ def _archive_files(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             while member := archive.next():
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember every file
+                if member.issparse():  # a few bytes become as many zeros as they say
+                    raise DataError(f"{path} holds a sparse file; download it again")
                 if member.isfile():
                     yield member.name, partial(archive.extractfile, member)
                 stream.next_file()
