@@ -19,6 +19,7 @@ from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files.keep import load_tensors
 from lstm_sentiment.model import POOLINGS, SentimentLSTM, WordStream
 from lstm_sentiment.text import (
+    HEAD_SHARES,
     UNKNOWN_INDEX,
     DataError,
     Vocabulary,
@@ -178,6 +179,9 @@ class TextPredictor:
                 raise ValueError("the vocabulary is not that of the word vectors")
             if not all(part.isfinite().all() for part in weights.values()):
                 raise ValueError("weights are NaN or infinite")
+            shares = [getattr(predictor, name) for name in MODEL_OPTIONS if "dropout" in name]
+            if not all(0 <= share <= 1 for share in shares) or predictor.keep not in HEAD_SHARES:
+                raise ValueError("keep or a dropout is impossible")
             lowest = min(predictor.temperature_, predictor.max_length_)
             if not 0 < lowest < np.inf or predictor.classes_.shape != (2,):
                 raise ValueError("temperature, max_length or classes are impossible")

@@ -374,6 +374,8 @@ NO_CLASSIFIERS = [
     {"description": {"temperature": None}},
     {"description": {"temperature": -1.0}},
     {"description": {"temperature": float("nan")}},
+    {"settings": {"keep": "middle"}},
+    {"settings": {"embedding_dropout": float("nan")}},
     {"settings": {"unheard": 1}},
     {"settings": {"cell": "gru"}},
     {"settings": {"cell": "transformer"}},
