@@ -204,7 +204,7 @@ def _output(output: str, options: argparse.Namespace, *inputs: str) -> Path:
 
     path = Path(output)
     read = [model_file(options.model or "artifacts"), *map(Path, inputs)]
-    if path.is_dir() or any(path.samefile(file) for file in read if path.exists() and file.exists()):
+    if path.is_dir() or (path.exists() and any(f.exists() and path.samefile(f) for f in read)):
         raise DataError(f"output {path} is a folder or a file to read; name another file")
     return path
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files import checkpoints
@@ -81,26 +78,6 @@ def interrupted_in(epoch: int):
         return score(*arguments)
 
     return SENTIMENT._replace(score=measure)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
-def test_killed_at_any_moment_it_ends_like_a_run_without_a_break(tmp_path):
-    script = Path(__file__).with_name("kill_and_resume.py")
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 0, done.stderr
-    kills = json.loads((tmp_path / "kills.json").read_text())
-    assert kills["statuses"].count(-signal.SIGKILL) >= 12
-    assert kills["while_writing"] >= 3
-    assert len(set(kills["completed"])) > 2, "kills at different epochs"
-    for run in ("killed", "full"):
-        for name, read in (("history.csv", Path.read_text), ("weights.safetensors", load_file)):
-            found, expected = (read(tmp_path / folder / name) for folder in (run, "alone"))
-            assert str(found) == str(expected)
-    assert kills["full_status"] == 2
-    assert f"'{tmp_path / 'full' / 'training.checkpoint'}'" in done.stderr
-    assert kills["epochs_when_full"] == 3, "the last checkpoint that was written is intact"
 
 
 def test_two_processes_that_make_the_same_vectors_keep_one_whole_file(tmp_path):
