@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.model import SentimentLSTM
@@ -116,6 +118,7 @@ def fork(function: Callable, *arguments: object) -> int:
     child = os.fork()
     if child == 0:
         try:
+            tqdm.set_lock(threading.RLock())  # its own is shared: killed with it, all would wait
             function(*arguments)
         finally:
             os._exit(0)
@@ -187,7 +190,7 @@ def train_until_the_disk_is_full(folder: Path, size: int) -> None:
     train_in(folder)
 
 
-@attack(40)
+@attack(20)
 def a_training_that_is_killed_or_fills_the_disk(rng: random.Random, folder: Path) -> None:
     history, weights, seconds = left_alone()
     for _ in range(3):
