@@ -34,8 +34,9 @@ NEGATED_VERBS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"} | {
         *("could", "would", "should", "must", "might", "need"),
     )
 }
-# Typed in full, without the apostrophe, or with one in the wrong place.
-NEGATION = re.compile(rf"\b({'|'.join(NEGATED_VERBS)})'?n'?t\b")
+# Typed in full, without the apostrophe, or with one in the wrong place. What stands before the verb
+# is matched as a character: the search takes half the time of one by a word boundary.
+NEGATION = re.compile(rf"[ ']({'|'.join(NEGATED_VERBS)})'?n'?t\b")
 OTHER_NEGATION = re.compile(r"n't\b")
 ENDING = re.compile(r"'(?<=\w')(s|re|ve|ll|m|d)\b")
 # "'s" may be "is", "has" or the possessive, which cannot be told apart: it says nothing.
@@ -50,20 +51,28 @@ def tokenize(text: str) -> list[str]:
     "didn\u2019t" all become "did not". Text without a letter or digit gives an empty list.
     """
     text = without_markup(text).lower()
-    if not text.isascii():
+    if text.isascii():
+        text = text.translate(ASCII_SEPARATORS)  # a tenth of the time of a pattern
+    else:
         # NFC: an accent belongs to its letter.
-        text = unicodedata.normalize("NFC", MANY_MARKS.sub(r"\1", text)).translate(APOSTROPHES)
-    text = text.replace("`", "'").replace("_", " ").replace("cannot", "can not")
-    text = NEGATION.sub(lambda match: f"{NEGATED_VERBS[match[1]]} not", text)
+        text = unicodedata.normalize("NFC", MANY_MARKS.sub(r"\1", text))
+        for mark in APOSTROPHES:
+            text = text.replace(mark, "'")
+        text = SEPARATORS.sub(" ", text)
+    text = f" {text}".replace("cannot", "can not")
+    text = NEGATION.sub(lambda match: f" {NEGATED_VERBS[match[1]]} not", text)
     text = OTHER_NEGATION.sub(" not", text)
     text = ENDING.sub(lambda match: ENDING_WORDS[match[1]], text)
-    return NO_LETTER_OR_DIGIT.sub(" ", text).split()
+    return text.replace("'", " ").split()
 
 
 # NFC sorts the accents of a letter, in time that grows with the square of their number. Unicode's
 # "stream-safe" text has at most thirty; what is cut off here would separate words as its rest does.
 MANY_MARKS = re.compile(r"([^\w\s]{30})[^\w\s]+")
-APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4\uff07", "'"))
+APOSTROPHES = "`\u2018\u2019\u201b\u02bc\u00b4\uff07"
+SEPARATORS = re.compile(r"[^\w']+|_+")
+ASCII_SEPARATORS = {code: " " for code in range(128) if SEPARATORS.match(chr(code))}
+ASCII_SEPARATORS[ord("`")] = "'"
 TAG_NAMES = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|embed|font|h[1-6]|head"
     "|hr|html|i|iframe|img|input|ins|li|link|meta|object|ol|p|param|pre|q|s|script|small|span"
