@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import io
+import itertools
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lstm_sentiment.predictor import TextPredictor
+    from lstm_sentiment.text import DataError
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -155,37 +156,33 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Sentiment and calibrated probability of texts, as CSV or JSON: those given, a file's, or
-    standard input's, a review a line."""
-    from lstm_sentiment.files.lines import lines_of, texts_of
+    standard input's.
+
+    A file is judged as it is read, in constant memory whatever its size: a row of output for each
+    row, in order. A row that cannot be read has empty fields there and is reported at the end;
+    where nobody can tell where the next row begins, the command ends with exit status 1.
+    """
+    from lstm_sentiment.files.lines import stream_texts
+    from lstm_sentiment.files.tables import STANDARD_INPUT
+    from lstm_sentiment.scoring import judged, write_verdicts
     from lstm_sentiment.text import DataError
 
     predictor = _predictor(options)
-    texts = options.text
-    if options.file:
-        texts = [*texts, *texts_of(options.file)]
-    elif not texts:
-        texts = lines_of(sys.stdin.buffer, "standard input")
-    if not texts:
-        raise DataError(f"{options.file or 'standard input'} holds no review")
+    notes: list[str] = []
+    rows: Iterator[str | DataError] = iter(options.text)
+    source = STANDARD_INPUT if options.file in (None, "-") else options.file
+    if options.file or not options.text:
+        rows = itertools.chain(rows, stream_texts(source, options.format, notes))
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{source} holds no review")
+    rows = itertools.chain([first], rows)
     if options.words:
-        _print_word_by_word(predictor, texts, options.json)
-        return
-    names, verdicts = ("review", "sentiment", "probability"), predictor.verdicts(texts)
-    if options.json:
-        for text, sentiment, probability in zip(texts, *verdicts, strict=True):
-            values = text, str(sentiment), round(float(probability), 4)
-            print(json.dumps(dict(zip(names, values, strict=True))))
-        return
-    # Before Python 3.13 a carriage return is not reason enough for quotes, and would end the row.
-    returns = any("\r" in text for text in texts)
-    writer = csv.writer(
-        sys.stdout,
-        quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
-        lineterminator="\n",
-    )
-    writer.writerow(names)
-    for text, sentiment, probability in zip(texts, *verdicts, strict=True):
-        writer.writerow([text, sentiment, f"{probability:.4f}"])
+        _print_word_by_word(predictor, rows, options.json)
+    else:
+        write_verdicts(judged(predictor, rows, options.strict), sys.stdout, options.json)
+    if notes:
+        warnings.warn(f"{source}: {'; '.join(notes)}", stacklevel=2)
 
 
 def _predictor(options: argparse.Namespace) -> TextPredictor:
@@ -209,15 +206,17 @@ def _output(output: str, options: argparse.Namespace, *inputs: str) -> Path:
     return path
 
 
-def _print_word_by_word(predictor, texts: Sequence[str], as_json: bool) -> None:
+def _print_word_by_word(predictor, texts: Iterable[str | DataError], as_json: bool) -> None:
     """One row per word of each text, with the text's number, from 1, in the column review.
 
     Raises:
-        DataError: a text cannot be followed word by word; the message names its number.
+        DataError: a text cannot be read or followed word by word; the message names its number.
     """
     from lstm_sentiment.text import DataError
 
     for number, text in enumerate(texts, start=1):
+        if isinstance(text, DataError):
+            raise text
         try:
             table = predictor.word_by_word(text)
         except ValueError as error:
@@ -384,7 +383,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add(predict)
     command.add_argument("text", nargs="*", help="reviews; without any, standard input is read")
-    command.add_argument("--file", help="CSV with the column review, or text, a review a line")
+    command.add_argument(
+        "--file",
+        help="CSV with the column review, JSON Lines with that field, or text, a review a line; "
+        "also packed (.gz, .zip); - is standard input",
+    )
+    command.add_argument(
+        "--format",
+        choices=("csv", "jsonl", "text"),
+        help="of the file (as its name ends: .csv, .tsv, .jsonl, .json; text for another and for "
+        "standard input)",
+    )
+    command.add_argument(
+        "--strict", action="store_true", help="end at the first row that cannot be read"
+    )
     command.add_argument(
         "--words",
         action="store_true",

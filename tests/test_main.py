@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import subprocess
@@ -15,10 +16,12 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lstm_sentiment import __version__, training
+from lstm_sentiment import __version__, scoring, training
 from lstm_sentiment.__main__ import main
 from lstm_sentiment.classifier import SentimentClassifier
+from lstm_sentiment.files import lines
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import TextPredictor
 from lstm_sentiment.studies.presets import LANGUAGE_MODEL
 from lstm_sentiment.text import Vocabulary
 
@@ -175,10 +178,10 @@ def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_befor
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("predict --model tiny --file latin.txt", "latin.txt is not UTF-8 text"),
+        ("predict --model tiny --file latin.txt", "latin.txt, line 1, is not UTF-8 text"),
         ("predict --model tiny --file empty.txt --words", "empty.txt holds no review"),
         ("predict --model tiny --file labelled.txt", "labelled.txt begins with the header of a"),
-        ("predict --model tiny --file lines.json", "lines.json is JSON or RTF, not CSV"),
+        ("predict --model tiny --file lines.json", "lines.json is a JSON array or"),
         ("predict --model tiny --words", "review 1: the text has no word"),
         ("predict --model both_ways --words good", "review 1: a bidirectional model must"),
         ("predict --model artifacts good", "artifacts/model.safetensors: not found. Train a"),
@@ -218,9 +221,9 @@ def test_what_cannot_end_well_is_said_in_one_line(home, monkeypatch, capsys, com
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"na\xefve\n", "is not UTF-8 text"),
-        (b"", "holds no review"),
-        (b"label\ttext\n1\tGood\n", "begins with the header of a table"),
+        (b"na\xefve\n", ", line 1, is not UTF-8 text"),
+        (b"", " holds no review"),
+        (b"label\ttext\n1\tGood\n", " begins with the header of a table"),
     ],
 )
 def test_unreadable_standard_input_is_refused(home, monkeypatch, capsys, content, message):
@@ -229,7 +232,7 @@ def test_unreadable_standard_input_is_refused(home, monkeypatch, capsys, content
     assert main(["predict"]) == 1
     printed, error = capsys.readouterr()
     assert printed == ""
-    assert error.startswith(f"error: standard input {message}")
+    assert error.startswith(f"error: standard input{message}")
 
 
 @pytest.mark.filterwarnings("ignore:.*hold no word")
@@ -242,6 +245,90 @@ def test_characters_that_the_terminal_lacks_are_printed_all_the_same(home, monke
     sys.stdout.flush()
     table = pd.read_csv(io.BytesIO(printed.getvalue()))
     assert table["review"].tolist() == ["good \u6620\u753b", r"bad \udce9"]
+
+
+DAMAGED = {
+    "a.csv": (b'id,review\n1,good\n2,bad,bad\n"3" 3,bad\n4,"bad,\nbad"\n', [2, 3]),
+    "a.jsonl": (b'{"text": "good"}\n{"text": 1}\n{"tex\n\n"bad,\\nbad"\n', [2, 3]),
+    "a.txt": (b"good\nna\xefve\n\xff\nbad,bad\n", [2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_row_is_reported_and_stops_the_rest_only_if_strict(
+    home, monkeypatch, capsys, table_of, name
+):
+    content, damaged = DAMAGED[name]
+    save_tiny_model("artifacts")
+    Path(name).write_bytes(content)
+    Path("packed.gz").write_bytes(gzip.compress(content))
+    form = lines.format_of(name)
+    with pytest.warns(UserWarning, match=f"2 rows have no verdict: .* {damaged[1]}") as warned:
+        table = table_of("predict", "--file", name)
+    assert len(warned) == 1
+    assert table["review"].str.replace("\n", "").tolist() == ["good", "", "", "bad,bad"]
+    assert (table["sentiment"] == "").tolist() == [False, True, True, False]
+    for command in (["--file", "packed.gz"], ["--file", "-"], []):
+        give(monkeypatch, content)
+        with pytest.warns(UserWarning, match="2 rows have no verdict"):
+            assert table_of("predict", *command, "--format", form).equals(table)
+    with pytest.warns(UserWarning, match="2 rows have no verdict"):
+        assert main(["predict", "--file", name, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["sentiment"] is None for row in rows] == [False, True, True, False]
+    assert main(["predict", "--file", name, "--strict"]) == 1
+    printed, error = capsys.readouterr()
+    assert printed.splitlines()[1].startswith("good,")
+    assert len(printed.splitlines()) == 2
+    assert error.startswith(f"error: {name}, ")
+    assert f" {damaged[0]}" in error
+
+
+@pytest.mark.parametrize("ending", ['"good\nbad\n', '"go\n"o"d\nbad\n'])
+def test_where_the_next_row_begins_nobody_can_tell_the_rows_before_are_judged(
+    home, capsys, monkeypatch, ending
+):
+    monkeypatch.setattr(scoring, "CHUNK_TEXTS", 2)
+    save_tiny_model("artifacts")
+    Path("a.csv").write_text("review\ngood\nbad\ngood\n" + ending)
+    assert main(["predict", "--file", "a.csv"]) == 1
+    printed, error = capsys.readouterr()
+    assert [line.split(",")[0] for line in printed.splitlines()] == [
+        "review",
+        "good",
+        "bad",
+        "good",
+    ]
+    assert error.startswith("error: a.csv, row 4 (line 5): ")
+
+
+def test_rows_are_judged_as_they_are_read(home, monkeypatch):
+    """No row is read before those of the chunk before it are written."""
+    monkeypatch.setattr(scoring, "CHUNK_TEXTS", 10)
+    save_tiny_model("artifacts")
+    rows, output = 0, io.StringIO()
+
+    def reading():
+        nonlocal rows
+        for rows in range(1, 101):
+            assert output.getvalue().count("\n") >= (rows - 1) // 10 * 10
+            yield "good\rbad" if rows == 55 else "good"
+
+    scoring.write_verdicts(
+        scoring.judged(TextPredictor.load("artifacts"), reading()), output, as_json=False
+    )
+    table = pd.read_csv(io.StringIO(output.getvalue(), newline=""))
+    assert table["review"].tolist() == ["good"] * 54 + ["good\rbad"] + ["good"] * 45
+
+
+@pytest.mark.parametrize("name", ["other.csv", "other.json", "other.txt"])
+def test_a_file_of_which_nothing_can_be_read_is_refused(home, capsys, name):
+    save_tiny_model("artifacts")
+    Path(name).write_bytes(b"review,\ngood,1,\xe9\nbad,2,\xe9\n"[9 * (name != "other.csv") :])
+    assert main(["predict", "--file", name]) == 1
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert error.startswith(f"error: {name}, ")
 
 
 def test_what_is_held_back_takes_no_part_in_training(home, capsys):

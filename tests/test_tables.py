@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
+import itertools
 import os
 import tracemalloc
 import zipfile
@@ -18,7 +18,7 @@ from lstm_sentiment.files import lines, tables
 from lstm_sentiment.files.archives import load_acl_imdb
 from lstm_sentiment.files.find import present
 from lstm_sentiment.files.keep import load_tensors
-from lstm_sentiment.files.tables import column, is_table, read_review_column, read_table
+from lstm_sentiment.files.tables import column, read_review_column, read_table
 from lstm_sentiment.files.vectors import read_vector_file
 from lstm_sentiment.text import DataError
 
@@ -150,9 +150,13 @@ def test_rows_that_do_not_fit_are_numbered(written):
     assert (table.row_numbers, table.malformed) == ([1, 3], [2, 4])
 
 
-def test_a_table_is_told_by_the_end_of_its_name():
-    assert all(map(is_table, ("a.csv", "A.CSV.GZ", "folder/a.tsv.zip")))
-    assert not any(map(is_table, ("notes.csv.txt", "csv", "folder.csv/a")))
+def test_the_format_is_told_by_the_end_of_the_name():
+    for form, names in {
+        "csv": ("a.csv", "A.CSV.GZ", "folder/a.tsv.zip"),
+        "jsonl": ("a.jsonl", "a.NDJSON.gz", "a.json"),
+        "text": ("notes.csv.txt", "csv", "folder.csv/a", "a.gz"),
+    }.items():
+        assert {lines.format_of(name) for name in names} == {form}
 
 
 # ---- Files that are refused ----
@@ -203,9 +207,15 @@ REFUSED = {
     "quote never closed": ('review,sentiment\n"Good,positive\nBad,negative\n', "ends inside"),
     "download cut off": (csv_text()[:60], r"row 2 \(line 3\): the file ends inside"),
     "quote inside quotes": ('review,sentiment\nFine,1\n"A "b" c",0\n', r"row 2 \(line 3\): wrong"),
-    "unquoted commas": ("review,sentiment\nGood, but long,1\nBad,0\n", "row 1: 1 rows do not fit"),
-    "unquoted commas, nameless column": ("review,\nGood, but long\n", "1 rows .* in quotes"),
-    "other separator below": ("review,sentiment\nGood;1\nBad;0\n", "2 rows do not fit"),
+    "unquoted commas": (
+        "review,sentiment\nGood, but long,1\nBad,0\n",
+        "row 1 does not fit the header: 3 fields, not 2",
+    ),
+    "unquoted commas, nameless column": ("review,\nGood, but long\n", "row 1 .* in quotes"),
+    "other separator below": (
+        "review,sentiment\nGood;1\nBad;0\n",
+        "row 1 does not fit .* 1 fields",
+    ),
     "damaged gzip": (gzip.compress(csv_text(many()).encode())[:500], "damaged or incomplete"),
     "garbled gzip": (b"\x1f\x8b" + bytes(range(200)), "damaged or incomplete"),
     "damaged zip": (zipped({"a.csv": csv_text()})[:-30], "damaged or incomplete"),
@@ -254,20 +264,38 @@ def test_a_small_file_that_becomes_much_is_refused(written, monkeypatch, limit, 
         read_table(written(gzip.compress(content, 1)))
 
 
-@pytest.mark.parametrize(
-    ("limit", "content"),
-    [
-        ("MAX_CHARACTERS", b"Good film\n" * 2000),
-        ("MAX_CHARACTERS", b"\n" * 100),
-        ("MAX_CHARACTERS", b"\r" * 100),
-        ("MAX_ROW_CHARACTERS", b"x" * 20_000),
-    ],
-    ids=["text", "lines", "old Mac", "one line"],
-)
-def test_lines_that_become_much_are_refused(monkeypatch, limit, content):
-    monkeypatch.setattr(lines, limit, 10_000)
-    with pytest.raises(DataError, match=r"the source holds too much text .*split it"):
-        lines.lines_of(io.BytesIO(content), "the source")
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_line_that_does_not_end_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 10_000)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b'"Good"\n' * 2000 + b"x" * 20_000))
+    texts = lines.stream_texts(path, None, [])
+    assert sum(text.strip('"') == "Good" for text in itertools.islice(texts, 2000)) == 2000
+    with pytest.raises(DataError, match=r"a\..* holds too much text in one line \(2,001\)"):
+        next(texts)
+
+
+MANY_ROWS = {
+    "a.csv": (b"review,label\n", b"Good,1\n"),
+    "b.csv": (b"review\nGood", b"\n"),
+    "a.jsonl": (b"", b'{"review": "Good"}\n'),
+    "a.txt": (b"", b"Good\n"),
+    "b.txt": (b"", b"Good\r"),
+}
+
+
+@pytest.mark.parametrize("name", MANY_ROWS)
+def test_reading_more_rows_takes_no_more_memory(tmp_path, name):
+    path, (head, row) = tmp_path / name, MANY_ROWS[name]
+    peaks = []
+    for count in (1_000, 100_000):
+        path.write_bytes(gzip.compress(head + count * row, 1))
+        tracemalloc.start()
+        read = sum(1 for _ in lines.stream_texts(path, None, []))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert read == (1 if name == "b.csv" else count)
+    assert peaks[1] < peaks[0] + 100_000 + (2 * count * len(row) if name == "b.txt" else 0)
 
 
 def test_a_file_may_be_longer_than_a_row(written, monkeypatch):

@@ -1,76 +1,145 @@
-"""Texts to judge: the column review of a table, or the lines of a text."""
+"""Texts to judge, one by one, from files of any size: a table, JSON Lines, or a text's lines.
+
+A path enters; texts leave in the order of the rows, in memory for one of them at a time. In place
+of a row that cannot be read stands a DataError with its number.
+"""
 
 from __future__ import annotations
 
 import codecs
+import itertools
+import json
 import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from lstm_sentiment.files.find import checked_path
+from lstm_sentiment.files.find import PACKED_SUFFIXES
 from lstm_sentiment.files.tables import (
     HEAD_BYTES,
     ID_COLUMN,
-    MAX_CHARACTERS,
     MAX_ROW_CHARACTERS,
     REVIEW_COLUMNS,
     SENTIMENT_COLUMNS,
     check_is_text,
-    is_table,
-    read_review_column,
+    opened,
+    stream_reviews,
 )
 from lstm_sentiment.text import DataError
 
-BYTES_FOR_A_LINE = 256  # what a line takes beside its text, with what is made of it
+FORMATS = {
+    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+    "text": (),  # whatever else it is called
+}
 
 
-def texts_of(path: str | Path) -> list[str]:
-    """The column review of a CSV or TSV file, or the lines of another.
+def format_of(path: str | Path) -> str:
+    """The name in FORMATS that the end of a file's name tells, packed (.gz, .zip) or not."""
+    name = str(path).lower()
+    for form, kinds in FORMATS.items():
+        if name.endswith(tuple(kind + packed for kind in kinds for packed in PACKED_SUFFIXES)):
+            return form
+    return "text"
+
+
+def stream_texts(path: str | Path, form: str | None, notes: list[str]) -> Iterator[str | DataError]:
+    """The reviews of a file or of `tables.STANDARD_INPUT`, as it is read.
+
+    Args:
+        form: a name in FORMATS, or None: as `format_of` tells.
+        notes: what had to be guessed is appended, at the end of the file.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or is of another format.
     """
-    path = checked_path(path)
-    if is_table(path):
-        return read_review_column(path)
-    with path.open("rb") as file:
-        return lines_of(file, str(path))
+    form = form or format_of(path)
+    if form == "csv":
+        yield from (review for _, review in stream_reviews(path, notes))
+        return
+    with opened(path) as file:
+        yield from (_json_lines if form == "jsonl" else _text_lines)(file, str(path))
 
 
-def lines_of(file: BinaryIO, source: str) -> list[str]:
-    """The lines of UTF-8 text, blank ones too, so that results stand in the order of the input.
+def _text_lines(file: BinaryIO, source: str) -> Iterator[str | DataError]:
+    """The lines of UTF-8 text, blank ones too, so that results stand in the order of the input."""
+    texts = _each(_text_of, _lines(file, source), source, "UTF-8 text")
+    head = list(itertools.islice(texts, 3))
+    _check_is_no_table([line for line in head if isinstance(line, str)], source)
+    yield from itertools.chain(head, texts)
+
+
+def _json_lines(file: BinaryIO, source: str) -> Iterator[str | DataError]:
+    lines = _lines(file, source)
+    first = next(lines, b"")
+    if first.lstrip()[:1] == b"[" or first.strip() == b"{":
+        raise DataError(
+            f"{source} is a JSON array or an object over several lines, not JSON Lines; write one "
+            "object a line (jq -c '.[]' makes them of an array)"
+        )
+    yield from _each(_review_of, itertools.chain([first], lines), source, "a JSON object with text")
+
+
+def _text_of(line: bytes) -> str:
+    return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+
+
+def _review_of(line: bytes) -> str | None:
+    if not line.strip():
+        return None
+    value = json.loads(line)
+    if isinstance(value, dict):
+        found = {name.strip().casefold(): field for name, field in value.items()}
+        value = next((found[name] for name in REVIEW_COLUMNS if name in found), None)
+    if not isinstance(value, str):
+        raise ValueError(f"no string under {' or '.join(REVIEW_COLUMNS)}")
+    return value
+
+
+def _each(
+    read: Callable[[bytes], str | None], lines: Iterable[bytes], source: str, kind: str
+) -> Iterator[str | DataError]:
+    """What `read` makes of each line, but None."""
+    text: str | DataError | None
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = read(line)
+        except (ValueError, RecursionError) as error:
+            text = DataError(f"{source}, line {number}, is not {kind} ({error}); mend it")
+        if text is not None:
+            yield text
+
+
+def _lines(file: BinaryIO, source: str) -> Iterator[bytes]:
+    """The lines of `file` with their ends.
 
     Only a line feed ends a line, or a carriage return where there is none (old Macs): a review may
     hold other characters that `str.splitlines` takes for an end.
 
     Raises:
-        DataError: it is not UTF-8, too much, or a table; the message names `source`.
+        DataError: a line is too long.
     """
-    lines: list[str] = []
-    size = 0
-    for line in iter(partial(file.readline, MAX_ROW_CHARACTERS + 1), b""):
-        size += len(line) + BYTES_FOR_A_LINE * (1 + line.count(b"\r"))
-        if len(line) > MAX_ROW_CHARACTERS or size > MAX_CHARACTERS:
-            raise DataError(f"{source} holds too much text (line {len(lines) + 1:,}); split it")
-        try:
-            lines.append(line.removeprefix(b"" if lines else codecs.BOM_UTF8).decode())
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{source} is not UTF-8 text (line {len(lines) + 1:,}: {error}); save it as such"
-            ) from error
-    if len(lines) == 1 and not lines[0].endswith("\n"):
-        lines = lines[0].removesuffix("\r").split("\r") if lines[0] else []
-    _check_is_no_table(lines[:3], source)
-    return [line.removesuffix("\n").removesuffix("\r") for line in lines]
+    lines = iter(partial(file.readline, MAX_ROW_CHARACTERS + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_ROW_CHARACTERS:
+            raise DataError(f"{source} holds too much text in one line ({number:,}); split it")
+        if number > 1:
+            yield line
+            continue
+        line = line.removeprefix(codecs.BOM_UTF8)
+        if line.endswith(b"\n"):
+            yield line
+        else:  # there is no other
+            yield from (match[0] for match in re.finditer(rb"[^\r]*\r|[^\r]+", line))
 
 
 def _check_is_no_table(lines: list[str], source: str) -> None:
     """Refuse what would be judged line by line, with its header and labels, as if it were prose."""
-    check_is_text("".join(lines)[:HEAD_BYTES], source)
-    names = {name.strip('" \r\n').casefold() for name in re.split("[,;\t]", "".join(lines[:1]))}
+    check_is_text("\n".join(lines)[:HEAD_BYTES], source)
+    names = {name.strip('" ').casefold() for name in re.split("[,;\t]", "".join(lines[:1]))}
     if names & {*REVIEW_COLUMNS} and names & {*SENTIMENT_COLUMNS, ID_COLUMN}:
         raise DataError(
-            f"{source} begins with the header of a table ({lines[0].strip()!r:.40}); give it as "
-            "a file whose name ends in .csv or .tsv to have its column of reviews judged"
+            f"{source} begins with the header of a table ({lines[0].strip()!r:.40}); add "
+            "--format csv to have its column of reviews judged"
         )

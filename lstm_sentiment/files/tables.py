@@ -1,12 +1,13 @@
 """Delimited text files as strangers write them, read without losing a row unnoticed.
 
-A file enters; a `RawTable` of its rows leaves, with what had to be guessed or left out. The file is
-streamed, so that memory grows with the rows that are kept, not with what a file unpacks to.
+A file enters; its rows leave, one by one or kept in a `RawTable`, with what had to be guessed or
+left out. Memory grows with the rows that are kept, not with what a file unpacks to.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -14,6 +15,7 @@ import itertools
 import lzma
 import re
 import string
+import sys
 import warnings
 import zipfile
 import zlib
@@ -23,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from lstm_sentiment.files.find import PACKED_SUFFIXES, checked_path
+from lstm_sentiment.files.find import checked_path
 from lstm_sentiment.text import DataError
 
 REVIEW_COLUMNS = ("review", "text", "reviews", "review_text", "content", "comment")
@@ -59,50 +61,61 @@ class RawTable(NamedTuple):
     notes: list[str]
 
 
-def is_table(path: str | Path) -> bool:
-    """Whether the name ends in .csv or .tsv, packed (.gz, .zip) or not."""
-    endings = [kind + packed for kind in (".csv", ".tsv") for packed in PACKED_SUFFIXES]
-    return Path(path).name.lower().endswith(tuple(endings))
-
-
 def read_table(path: str | Path) -> RawTable:
-    """Read a delimited text file without losing a row unnoticed.
+    """All rows of `stream_table`; those that do not fit the header are numbered and left out.
+
+    Raises:
+        DataError: as there; a row has wrong quotes; or there is more than fits in memory.
+    """
+    notes: list[str] = []
+    rows = stream_table(path, notes, bounded=True)
+    _, header = next(rows)
+    table = RawTable(header, [], [], [], notes)
+    for number, row in rows:
+        if isinstance(row, DataError):
+            raise row
+        if len(row) == len(header):
+            table.rows.append(row)
+            table.row_numbers.append(number)
+        else:
+            table.malformed.append(number)
+    return table
+
+
+def stream_table(
+    path: str | Path, notes: list[str], bounded: bool = False
+) -> Iterator[tuple[int, Any]]:
+    """The header in lower case as row 0, then each row with its number, as the file is read.
 
     Plain, .gz or .zip; UTF-8, UTF-16 or Windows-1252; fields separated by comma, semicolon or tab
     and quoted as in RFC 4180; any line ends. Empty lines are no rows, and columns without a name
-    behind the last that has one no columns: a row with text there does not fit.
+    behind the last that has one no columns: a row with text there is longer than the header. In
+    place of a row with wrong quotes stands a DataError, where it is clear where the next begins.
+
+    Args:
+        notes: what had to be guessed is appended, at the end of the file.
+        bounded: refuse what is too much to be kept.
 
     Raises:
         DataError: the file is missing, empty, damaged or no text, or its quotes do not balance.
     """
-    path = checked_path(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder where a file is expected; name the CSV file in it")
-    try:
-        with path.open("rb") as file, _unpacked(file, path) as stream:
-            return _parsed(_Lines(stream, path), path)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from error
-    except (
-        *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile),
-        ValueError,  # such as a member's name that cannot be decoded
-    ) as error:
-        raise DataError(f"{path} is damaged or incomplete ({error}); download it again") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a zip file with a password
-        raise DataError(f"{path} cannot be read: {error}") from error
+    with opened(path) as stream:
+        yield from _rows(_Lines(stream, path, bounded), notes)
 
 
 def column(table: RawTable, accepted: Sequence[str], path: str | Path) -> list[str]:
     """The column with the first of the `accepted` names that `table`, read from `path`, has."""
+    position = _position(table.header, accepted, path)
+    return [row[position].strip() for row in table.rows]
+
+
+def _position(header: Sequence[str], accepted: Sequence[str], path: str | Path) -> int:
     for name in accepted:
-        if name in table.header:
-            if table.header.count(name) > 1:
+        if name in header:
+            if header.count(name) > 1:
                 raise DataError(f"{path} has more than one column {name}; remove or rename one")
-            position = table.header.index(name)
-            return [row[position].strip() for row in table.rows]
-    found = [name[:40] for name in table.header[:10]]
+            return header.index(name)
+    found = [name[:40] for name in header[:10]]
     raise DataError(f"{path} has no column {' or '.join(accepted)}; its first row reads {found}")
 
 
@@ -120,45 +133,105 @@ def read_reviews_and_ids(path: str | Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: the file cannot be read, has no review column, or a row does not fit the header.
     """
-    table = read_table(path)
-    reviews = column(table, REVIEW_COLUMNS, path)
-    has_ids = ID_COLUMN in table.header
-    ids = column(table, [ID_COLUMN], path) if has_ids else list(map(str, table.row_numbers))
-    if table.malformed:
-        raise DataError(
-            f"{path}, row {table.malformed[0]}: {len(table.malformed)} rows do not fit the header; "
-            "put reviews that hold a separator in quotes"
-        )
-    notes = list(table.notes)
-    if not all(reviews):
-        notes.append(f"{reviews.count(''):,} of {len(reviews):,} reviews are blank")
-    lines = [1 + max(text.count("\n"), text.count("\r")) for text in reviews]
-    if max(lines) > LONG_REVIEW_LINES:
-        notes.append(
-            f"row {1 + lines.index(max(lines))} has {max(lines):,} lines; if these are several "
-            "reviews, close a quotation mark before them"
-        )
+    notes: list[str] = []
+    reviews, ids = [], []
+    for number, review in stream_reviews(path, notes, bounded=True):
+        if isinstance(review, DataError):
+            raise review
+        reviews.append(review)
+        ids.append(number)
     if notes:
         warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=3)
     return reviews, ids
 
 
+def stream_reviews(
+    path: str | Path, notes: list[str], bounded: bool = False
+) -> Iterator[tuple[str, str | DataError]]:
+    """The id, or the number, and the review of each row of `stream_table`, as the file is read.
+
+    In place of the review of a row that is damaged or does not fit the header stands a DataError.
+
+    Raises:
+        DataError: the file cannot be read or has no review column.
+    """
+    rows = stream_table(path, notes, bounded)
+    _, header = next(rows)
+    position = _position(header, REVIEW_COLUMNS, path)
+    id_position = _position(header, [ID_COLUMN], path) if ID_COLUMN in header else None
+    blank, longest, longest_number = 0, 0, 0
+    for number, row in rows:
+        if not isinstance(row, DataError) and len(row) != len(header):
+            row = DataError(
+                f"{path}, row {number} does not fit the header: {len(row)} fields, not "
+                f"{len(header)}; put reviews that hold a separator in quotes"
+            )
+        if isinstance(row, DataError):
+            yield str(number), row
+            continue
+        review = row[position].strip()
+        blank += not review
+        lines = 1 + max(review.count("\n"), review.count("\r"))
+        if lines > longest:
+            longest, longest_number = lines, number
+        yield str(number) if id_position is None else row[id_position].strip(), review
+    if blank:
+        notes.append(f"{blank:,} of {number:,} reviews are blank")
+    if longest > LONG_REVIEW_LINES:
+        notes.append(
+            f"row {longest_number} has {longest:,} lines; if these are several reviews, close a "
+            "quotation mark before them"
+        )
+
+
 # ---- From bytes to lines ----
 
 
-def _unpacked(file: BinaryIO, path: Path) -> Any:
+STANDARD_INPUT = "standard input"  # in place of a path, it is read, and named so in messages
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """What a file or STANDARD_INPUT holds, unpacked.
+
+    Raises:
+        DataError: it is missing or no file, or turns out to be damaged while it is read.
+    """
+    try:
+        if path is STANDARD_INPUT:
+            yield _unpacked(sys.stdin.buffer, path)
+            return
+        path = checked_path(path)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder where a file is expected; name the file in it")
+        with path.open("rb") as file, _unpacked(file, path) as stream:
+            yield stream
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist (looked from {Path.cwd()})") from error
+    except (
+        *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile),
+        ValueError,  # such as a member's name that cannot be decoded
+    ) as error:
+        raise DataError(f"{path} is damaged or incomplete ({error}); download it again") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a zip file with a password
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _unpacked(file: BinaryIO, path: str | Path) -> Any:
     """What a plain, gzip or zip file holds, told apart by content rather than by name."""
-    magic = file.read(2)
-    file.seek(0)
-    if magic == b"\x1f\x8b":
-        return gzip.open(file)
-    if magic != b"PK":
-        return file
+    stream = _Ahead(file, 2)
+    if stream.head == b"\x1f\x8b":
+        return gzip.open(io.BufferedReader(stream))
+    if stream.head != b"PK" or not file.seekable():
+        return io.BufferedReader(stream)
     archive = zipfile.ZipFile(file)
     members = [
         name
         for name in archive.namelist()
-        if name.lower().endswith((".csv", ".tsv", ".txt")) and not name.startswith("__MACOSX/")
+        if name.lower().endswith((".csv", ".tsv", ".txt", ".jsonl"))
+        and not name.startswith("__MACOSX/")
     ]
     if len(members) != 1:
         raise DataError(
@@ -168,15 +241,31 @@ def _unpacked(file: BinaryIO, path: Path) -> Any:
     return archive.open(members[0])
 
 
+class _Ahead(io.RawIOBase):
+    """A stream whose first bytes, its `head`, are known before it is read: a pipe has no seek."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream = stream
+        self.head = self.unread = stream.read(size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.unread[: len(buffer)] or self.stream.read(len(buffer))
+        self.unread = self.unread[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
 class _Lines:
     """The lines of a stream in UTF-8, UTF-16 or Windows-1252, and what was mended how often."""
 
-    def __init__(self, stream: Any, path: Path) -> None:
-        self.stream, self.path = stream, path
+    def __init__(self, stream: BinaryIO, path: str | Path, bounded: bool) -> None:
+        self.stream, self.path, self.bounded = _Ahead(stream, HEAD_BYTES), path, bounded
         self.number = self.characters = self.row_characters = 0
         self.mended: Counter[str] = Counter()
-        content = stream.read(HEAD_BYTES)
-        stream.seek(0)
+        content = self.stream.head
         if content[257:262] == b"ustar":
             raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
         self.encoding = _encoding(content)
@@ -185,12 +274,14 @@ class _Lines:
         self.mended.clear()  # the head is read again
 
     def __iter__(self) -> Iterator[str]:
-        with io.TextIOWrapper(self.stream, *self.encoding, newline="") as text:
+        buffered = io.BufferedReader(self.stream)
+        with io.TextIOWrapper(buffered, *self.encoding, newline="") as text:
             for line in iter(partial(text.readline, MAX_ROW_CHARACTERS + 1), ""):
                 self.number += 1
                 self.characters += len(line)
                 self.row_characters += len(line)
-                if self.characters > MAX_CHARACTERS or self.row_characters > MAX_ROW_CHARACTERS:
+                too_much = self.bounded and self.characters > MAX_CHARACTERS
+                if too_much or self.row_characters > MAX_ROW_CHARACTERS:
                     raise DataError(
                         f"{self.path} holds more than {MAX_CHARACTERS:,} characters, or more than "
                         f"{MAX_ROW_CHARACTERS:,} in one row (line {self.number:,}); split it"
@@ -228,7 +319,8 @@ def check_is_text(head: str, path: str | Path) -> None:
         raise DataError(f"{path} is a Git LFS pointer, not the file; fetch it with 'git lfs pull'")
     if re.match(r"\{\\rtf|[\[{]\s*[\[{\"]", head):  # a review may begin with "[Spoilers]"
         raise DataError(
-            f"{path} is JSON or RTF, not CSV; save the table as CSV (it begins with {head[:40]!r})"
+            f"{path} is JSON or RTF, not CSV; save the table as CSV, or have JSON Lines judged "
+            f"with predict --format jsonl (it begins with {head[:40]!r})"
         )
     strange = sum(char == "\ufffd" or (char < " " and not char.isspace()) for char in head)
     if strange > len(head) // 20:
@@ -238,8 +330,8 @@ def check_is_text(head: str, path: str | Path) -> None:
 # ---- From lines to rows ----
 
 
-def _parsed(lines: _Lines, path: Path) -> RawTable:
-    unread = iter(lines)
+def _rows(lines: _Lines, notes: list[str]) -> Iterator[tuple[int, Any]]:
+    path, unread = lines.path, iter(lines)
     first_line = next((line for line in unread if line.strip(string.whitespace + "\ufeff")), None)
     if first_line is None:
         raise DataError(f"{path} is empty; download it again")
@@ -249,60 +341,77 @@ def _parsed(lines: _Lines, path: Path) -> RawTable:
         # With one column a comma belongs to the review: separate at what no text contains.
         delimiter = "\x1f"
     records = _records(itertools.chain([first_line], unread), delimiter, lines)
-    names = [name.strip().casefold() for name in next(records)]
+    header = next(records)
+    if isinstance(header, DataError):
+        raise header
+    names = [name.strip().casefold() for name in header]
     width = max((i for i, name in enumerate(names, start=1) if name), default=1)
-    table = RawTable(names[:width], [], [], [], [])
-    swallowing, end = [], lines.number
+    swallowing: list[int] = []
+    end, number = lines.number, 0
     for number, row in enumerate(records, start=1):
+        if number == 1:
+            yield 0, names[:width]
         several, end = lines.number > end + 1, lines.number
-        if several and _swallows_rows(row, names, delimiter, f"{path}, row {number}"):
-            swallowing.append(number)
-        if len(row) > width and not any(row[width:]):
+        if several and not isinstance(row, DataError):
+            try:
+                if _swallows_rows(row, names, delimiter, f"{path}, row {number}"):
+                    swallowing.append(number)
+            except DataError as error:
+                row = error
+        if not isinstance(row, DataError) and len(row) > width and not any(row[width:]):
             row = row[:width]  # separators behind the last field
-        if len(row) == width:
-            table.rows.append(row)
-            table.row_numbers.append(number)
-        else:
-            table.malformed.append(number)
-    if not table.rows and not table.malformed:
+        yield number, row
+    if not number:
         raise DataError(
             f"{path} has a header and no rows; download it again (it begins with "
             f"{lines.head[:40]!r})"
         )
-    table.notes.extend(f"{count:,} {what}" for what, count in lines.mended.items() if count)
+    notes.extend(f"{count:,} {what}" for what, count in lines.mended.items() if count)
     if swallowing:
-        table.notes.append(
+        notes.append(
             f"{len(swallowing):,} quoted fields hold a line that looks like a row (first: row "
             f"{swallowing[0]}); if it is one, a quotation mark is missing before it"
         )
-    return table
 
 
-def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[list[str]]:
-    """The header and the rows; empty lines between them are counted."""
+def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[Any]:
+    """The header and the rows; empty lines between them are counted.
+
+    In place of a row with wrong quotes stands a DataError, if it is one line: where one of several
+    ends, nobody can tell.
+    """
     reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
     number = fields = 0  # the header is row 0
     blank = end = lines.number - 1
-    try:
-        for record in reader:
-            lines.row_characters, end = 0, lines.number
-            if not record:
-                blank += 1
-                continue
-            fields += len(record) + FIELDS_FOR_A_ROW
-            if fields > MAX_FIELDS:
-                raise DataError(f"{lines.path} holds too many rows and fields; split it")
-            lines.mended["empty lines skipped"] += blank
-            blank = 0
-            yield record
-            number += 1
-    except csv.Error as error:
-        unfinished = "end of data" in str(error)
-        raise DataError(
-            f"{lines.path}, row {number} (line {end + 1}): "
-            + ("the file ends inside a quoted field" if unfinished else f"wrong quoting ({error})")
-            + "; double the quotes inside a quoted review, or download the file again"
-        ) from error
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            unfinished = "end of data" in str(error)
+            record = DataError(
+                f"{lines.path}, row {number} (line {end + 1}): "
+                + (
+                    "the file ends inside a quoted field"
+                    if unfinished
+                    else f"wrong quoting ({error})"
+                )
+                + "; double the quotes inside a quoted review, or download the file again"
+            )
+            if unfinished or lines.number > end + 1:
+                raise record from error
+        if record is None:
+            return
+        lines.row_characters, end = 0, lines.number
+        if not record:
+            blank += 1
+            continue
+        fields += FIELDS_FOR_A_ROW + (len(record) if isinstance(record, list) else 0)
+        if lines.bounded and fields > MAX_FIELDS:
+            raise DataError(f"{lines.path} holds too many rows and fields; split it")
+        lines.mended["empty lines skipped"] += blank
+        blank = 0
+        yield record
+        number += 1
 
 
 def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, where: str) -> bool:
