@@ -191,6 +191,9 @@ class Vocabulary:
         """The word of each index."""
         return [self.words[index] for index in token_ids]
 
+    def __reduce__(self) -> tuple:
+        return Vocabulary, (self.words, self.counts)  # a pickle need not hold the index as well
+
     def __getitem__(self, word: str) -> int:
         return self._index.get(word, UNKNOWN_INDEX)
 

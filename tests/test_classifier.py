@@ -236,6 +236,15 @@ def test_what_is_no_list_of_texts_is_refused(fitted):
             fitted.predict(texts)
 
 
+def test_a_pickle_is_no_larger_than_the_file_and_judges_alike(tmp_path):
+    classifier = SentimentClassifier.from_pretrained()
+    classifier.save(tmp_path)
+    pickled = pickle.dumps(classifier)
+    assert len(pickled) <= (tmp_path / "model.safetensors").stat().st_size
+    again = pickle.loads(pickled)
+    assert np.array_equal(again.predict_proba(QUESTIONS), classifier.predict_proba(QUESTIONS))
+
+
 def test_temperature_is_that_of_the_validation_texts_and_changes_no_verdict(fitted):
     assert 0.05 <= fitted.temperature_ <= 20
     cautious = pickle.loads(pickle.dumps(fitted))
