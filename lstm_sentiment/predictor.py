@@ -81,9 +81,8 @@ class TextPredictor:
 
     def verdicts(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
         """(n,) the label of each text, and (n,) the probability of the second class."""
-        labels, positive, unknown = self.judge(texts)
-        _warn_of(unknown)
-        return labels, positive
+        positive = self.predict_proba(texts)[:, 1]
+        return self.classes_[(positive >= 0.5).astype(int)], positive
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
         """(n, 2) calibrated probabilities of the two `classes_`.
@@ -94,30 +93,23 @@ class TextPredictor:
         Raises:
             DataError: a text is not a string.
         """
-        _, positive, unknown = self.judge(texts)
-        _warn_of(unknown)
-        return np.stack([1 - positive, positive], axis=1)
-
-    def judge(
-        self, texts: Texts, progress: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`verdicts` without a warning, and (n,) bool, which texts hold no word the model knows.
-
-        Raises:
-            DataError: a text is not a string.
-        """
         if not hasattr(self, "model_"):
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("fit the classifier first, or load one")
-        token_ids = self._encoded(tokenized(texts, progress=progress))
+        token_ids = self._encoded(tokenized(texts))
+        if not token_ids:
+            return np.empty((0, 2), dtype=np.float32)
         unknown = [max(ids, default=UNKNOWN_INDEX) == UNKNOWN_INDEX for ids in token_ids]
-        logits = np.empty(0, dtype=np.float32)
-        if token_ids:
-            logits = predict_logits(self.model_, ReviewDataset(token_ids), progress)
-        positive = self._probability(logits)
-        labels = self.classes_[(positive >= 0.5).astype(int)]
-        return labels, positive, np.array(unknown, dtype=bool)
+        if any(unknown):
+            warnings.warn(
+                f"{sum(unknown):,} of {len(unknown):,} texts (the first is number "
+                f"{unknown.index(True) + 1}) hold no word the model knows; their probabilities "
+                "mean nothing",
+                stacklevel=2,
+            )
+        positive = self._probability(predict_logits(self.model_, ReviewDataset(token_ids)))
+        return np.stack([1 - positive, positive], axis=1)
 
     def stream(self) -> ReviewStream:
         """A reader for one review that arrives piece by piece, none of it cut, unlike `predict`.
@@ -219,16 +211,6 @@ class TextPredictor:
         """Settings by name; a search may set numbers of NumPy, which files cannot hold."""
         values = {name: getattr(self, name) for name in names}
         return {n: v.item() if isinstance(v, np.generic) else v for n, v in values.items()}
-
-
-def _warn_of(unknown: np.ndarray) -> None:
-    if unknown.any():
-        warnings.warn(
-            f"{unknown.sum():,} of {len(unknown):,} texts (the first is number "
-            f"{unknown.argmax() + 1}) hold no word the model knows; their probabilities "
-            "mean nothing",
-            stacklevel=3,
-        )
 
 
 def model_file(path: str | Path) -> Path:

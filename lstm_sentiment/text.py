@@ -111,7 +111,7 @@ def tokenize_all(
 
 
 def tokenized(
-    texts: Iterable[str | Sequence[str]], description: str = "tokenizing", progress: bool = True
+    texts: Iterable[str | Sequence[str]], description: str = "tokenizing"
 ) -> Iterator[list[str]]:
     """`tokenize` each text, under a progress bar; what is a list of words already stays as it is.
 
@@ -126,8 +126,7 @@ def tokenized(
             f"texts must be a list of strings, got a {type(texts).__name__}; put a single text "
             "in brackets, name the column of a table"
         )
-    bar = tqdm(texts, desc=description, unit=" reviews", delay=1, disable=not progress)
-    for position, text in enumerate(bar):
+    for position, text in enumerate(tqdm(texts, desc=description, unit=" reviews", delay=1)):
         if not isinstance(text, str | list | tuple):
             raise DataError(
                 f"texts[{position}] must be a string, got a {type(text).__name__}: {text!r:.80}"

@@ -216,14 +216,13 @@ SENTIMENT = Task(
 )
 
 
-def predict_logits(model: nn.Module, dataset: ReviewDataset, progress: bool = True) -> np.ndarray:
+def predict_logits(model: nn.Module, dataset: ReviewDataset) -> np.ndarray:
     """Logits (n,) float32 of all reviews of `dataset`, in its order, without dropout."""
     device = next(model.parameters()).device
     logits = np.empty(len(dataset), dtype=np.float32)
     loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
     with evaluating(model), torch.inference_mode():
-        bar = {"desc": "predicting", "unit": "batch", "delay": 2, "leave": False}
-        for batch in tqdm(loader, **bar, disable=not progress):
+        for batch in tqdm(loader, desc="predicting", unit="batch", delay=2, leave=False):
             batch_logits = model(batch.token_ids.to(device), batch.lengths)
             logits[batch.rows.numpy()] = batch_logits.float().cpu().numpy()
     return logits

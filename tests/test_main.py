@@ -181,7 +181,7 @@ def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_befor
         ("predict --model tiny --file latin.txt", "latin.txt, line 1, is not UTF-8 text"),
         ("predict --model tiny --file empty.txt --words", "empty.txt holds no review"),
         ("predict --model tiny --file labelled.txt", "labelled.txt begins with the header of a"),
-        ("predict --model tiny --file lines.json", "lines.json is a JSON array or"),
+        ("predict --model tiny --file lines.json", "lines.json is a JSON array, or"),
         ("predict --model tiny --words", "review 1: the text has no word"),
         ("predict --model both_ways --words good", "review 1: a bidirectional model must"),
         ("predict --model artifacts good", "artifacts/model.safetensors: not found. Train a"),

@@ -207,15 +207,9 @@ REFUSED = {
     "quote never closed": ('review,sentiment\n"Good,positive\nBad,negative\n', "ends inside"),
     "download cut off": (csv_text()[:60], r"row 2 \(line 3\): the file ends inside"),
     "quote inside quotes": ('review,sentiment\nFine,1\n"A "b" c",0\n', r"row 2 \(line 3\): wrong"),
-    "unquoted commas": (
-        "review,sentiment\nGood, but long,1\nBad,0\n",
-        "row 1 does not fit the header: 3 fields, not 2",
-    ),
-    "unquoted commas, nameless column": ("review,\nGood, but long\n", "row 1 .* in quotes"),
-    "other separator below": (
-        "review,sentiment\nGood;1\nBad;0\n",
-        "row 1 does not fit .* 1 fields",
-    ),
+    "unquoted commas": ("review,sentiment\nGood, but long,1\nBad,0\n", "row 1: 3 fields do not"),
+    "unquoted commas, nameless column": ("review,\nGood, but long\n", "row 1: 2 fields .* quotes"),
+    "other separator below": ("review,sentiment\nGood;1\nBad;0\n", "row 1: 1 fields do not fit"),
     "damaged gzip": (gzip.compress(csv_text(many()).encode())[:500], "damaged or incomplete"),
     "garbled gzip": (b"\x1f\x8b" + bytes(range(200)), "damaged or incomplete"),
     "damaged zip": (zipped({"a.csv": csv_text()})[:-30], "damaged or incomplete"),

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from lstm_sentiment.files.find import PACKED_SUFFIXES
 from lstm_sentiment.files.tables import (
     HEAD_BYTES,
     ID_COLUMN,
@@ -28,31 +27,20 @@ from lstm_sentiment.files.tables import (
 )
 from lstm_sentiment.text import DataError
 
-FORMATS = {
-    "csv": (".csv", ".tsv"),
-    "jsonl": (".jsonl", ".ndjson", ".json"),
-    "text": (),  # whatever else it is called
-}
+FORMATS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson", ".json"), "text": ()}
 
 
 def format_of(path: str | Path) -> str:
     """The name in FORMATS that the end of a file's name tells, packed (.gz, .zip) or not."""
-    name = str(path).lower()
-    for form, kinds in FORMATS.items():
-        if name.endswith(tuple(kind + packed for kind in kinds for packed in PACKED_SUFFIXES)):
-            return form
-    return "text"
+    name = Path(path).name.lower().removesuffix(".gz").removesuffix(".zip")
+    return next((form for form, kinds in FORMATS.items() if name.endswith(kinds)), "text")
 
 
 def stream_texts(path: str | Path, form: str | None, notes: list[str]) -> Iterator[str | DataError]:
-    """The reviews of a file or of `tables.STANDARD_INPUT`, as it is read.
-
-    Args:
-        form: a name in FORMATS, or None: as `format_of` tells.
-        notes: what had to be guessed is appended, at the end of the file.
+    """The reviews of a file or of `tables.STANDARD_INPUT`, as it is read; see `stream_table`.
 
     Raises:
-        DataError: the file cannot be read, or is of another format.
+        DataError: the file cannot be read, or is not of the format `form` (None: of its name).
     """
     form = form or format_of(path)
     if form == "csv":
@@ -63,7 +51,6 @@ def stream_texts(path: str | Path, form: str | None, notes: list[str]) -> Iterat
 
 
 def _text_lines(file: BinaryIO, source: str) -> Iterator[str | DataError]:
-    """The lines of UTF-8 text, blank ones too, so that results stand in the order of the input."""
     texts = _each(_text_of, _lines(file, source), source, "UTF-8 text")
     head = list(itertools.islice(texts, 3))
     _check_is_no_table([line for line in head if isinstance(line, str)], source)
@@ -72,11 +59,11 @@ def _text_lines(file: BinaryIO, source: str) -> Iterator[str | DataError]:
 
 def _json_lines(file: BinaryIO, source: str) -> Iterator[str | DataError]:
     lines = _lines(file, source)
-    first = next(lines, b"")
-    if first.lstrip()[:1] == b"[" or first.strip() == b"{":
+    first = next(lines, b"").strip()
+    if first[:1] == b"[" or first == b"{":
         raise DataError(
-            f"{source} is a JSON array or an object over several lines, not JSON Lines; write one "
-            "object a line (jq -c '.[]' makes them of an array)"
+            f"{source} is a JSON array, or an object over several lines, not JSON Lines; write "
+            "an object a line (jq -c '.[]' makes them of an array)"
         )
     yield from _each(_review_of, itertools.chain([first], lines), source, "a JSON object with text")
 
@@ -101,8 +88,8 @@ def _each(
     read: Callable[[bytes], str | None], lines: Iterable[bytes], source: str, kind: str
 ) -> Iterator[str | DataError]:
     """What `read` makes of each line, but None."""
-    text: str | DataError | None
     for number, line in enumerate(lines, start=1):
+        text: str | DataError | None
         try:
             text = read(line)
         except (ValueError, RecursionError) as error:
@@ -112,25 +99,19 @@ def _each(
 
 
 def _lines(file: BinaryIO, source: str) -> Iterator[bytes]:
-    """The lines of `file` with their ends.
+    """The lines of `file`, blank ones too.
 
     Only a line feed ends a line, or a carriage return where there is none (old Macs): a review may
     hold other characters that `str.splitlines` takes for an end.
-
-    Raises:
-        DataError: a line is too long.
     """
     lines = iter(partial(file.readline, MAX_ROW_CHARACTERS + 1), b"")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_ROW_CHARACTERS:
             raise DataError(f"{source} holds too much text in one line ({number:,}); split it")
-        if number > 1:
+        line = line if number > 1 else line.removeprefix(codecs.BOM_UTF8)
+        if number > 1 or line.endswith(b"\n"):
             yield line
-            continue
-        line = line.removeprefix(codecs.BOM_UTF8)
-        if line.endswith(b"\n"):
-            yield line
-        else:  # there is no other
+        else:
             yield from (match[0] for match in re.finditer(rb"[^\r]*\r|[^\r]+", line))
 
 

@@ -65,15 +65,13 @@ def read_table(path: str | Path) -> RawTable:
     """All rows of `stream_table`; those that do not fit the header are numbered and left out.
 
     Raises:
-        DataError: as there; a row has wrong quotes; or there is more than fits in memory.
+        DataError: as there.
     """
     notes: list[str] = []
-    rows = stream_table(path, notes, bounded=True)
+    rows = stream_table(path, notes, kept=True)
     _, header = next(rows)
     table = RawTable(header, [], [], [], notes)
     for number, row in rows:
-        if isinstance(row, DataError):
-            raise row
         if len(row) == len(header):
             table.rows.append(row)
             table.row_numbers.append(number)
@@ -83,24 +81,21 @@ def read_table(path: str | Path) -> RawTable:
 
 
 def stream_table(
-    path: str | Path, notes: list[str], bounded: bool = False
+    path: str | Path, notes: list[str], kept: bool = False
 ) -> Iterator[tuple[int, Any]]:
-    """The header in lower case as row 0, then each row with its number, as the file is read.
+    """The header as row 0, in lower case, then each row and its number, as the file is read.
 
     Plain, .gz or .zip; UTF-8, UTF-16 or Windows-1252; fields separated by comma, semicolon or tab
     and quoted as in RFC 4180; any line ends. Empty lines are no rows, and columns without a name
-    behind the last that has one no columns: a row with text there is longer than the header. In
-    place of a row with wrong quotes stands a DataError, where it is clear where the next begins.
-
-    Args:
-        notes: what had to be guessed is appended, at the end of the file.
-        bounded: refuse what is too much to be kept.
+    behind the last that has one no columns: a row with text there is longer than the header. What
+    had to be guessed is appended to `notes` at the end. Unless rows are to be `kept`, a DataError
+    stands for a line with wrong quotes, and the file may be of any size.
 
     Raises:
         DataError: the file is missing, empty, damaged or no text, or its quotes do not balance.
     """
     with opened(path) as stream:
-        yield from _rows(_Lines(stream, path, bounded), notes)
+        yield from _rows(_Lines(stream, path, kept), notes)
 
 
 def column(table: RawTable, accepted: Sequence[str], path: str | Path) -> list[str]:
@@ -134,52 +129,44 @@ def read_reviews_and_ids(path: str | Path) -> tuple[list[str], list[str]]:
         DataError: the file cannot be read, has no review column, or a row does not fit the header.
     """
     notes: list[str] = []
-    reviews, ids = [], []
-    for number, review in stream_reviews(path, notes, bounded=True):
-        if isinstance(review, DataError):
-            raise review
-        reviews.append(review)
-        ids.append(number)
+    rows = list(stream_reviews(path, notes, kept=True))
     if notes:
         warnings.warn(f"{path}: {'; '.join(notes)}", stacklevel=3)
-    return reviews, ids
+    return [review for _, review in rows], [number for number, _ in rows]
 
 
 def stream_reviews(
-    path: str | Path, notes: list[str], bounded: bool = False
-) -> Iterator[tuple[str, str | DataError]]:
-    """The id, or the number, and the review of each row of `stream_table`, as the file is read.
+    path: str | Path, notes: list[str], kept: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """The id, or number, and the review of each row of `stream_table`; see there.
 
-    In place of the review of a row that is damaged or does not fit the header stands a DataError.
-
-    Raises:
-        DataError: the file cannot be read or has no review column.
+    Unless rows are to be `kept`, a DataError stands for the review of a row that does not fit.
     """
-    rows = stream_table(path, notes, bounded)
+    rows = stream_table(path, notes, kept)
     _, header = next(rows)
     position = _position(header, REVIEW_COLUMNS, path)
     id_position = _position(header, [ID_COLUMN], path) if ID_COLUMN in header else None
-    blank, longest, longest_number = 0, 0, 0
+    blank, longest = 0, (0, 0)
     for number, row in rows:
         if not isinstance(row, DataError) and len(row) != len(header):
             row = DataError(
-                f"{path}, row {number} does not fit the header: {len(row)} fields, not "
+                f"{path}, row {number}: {len(row)} fields do not fit the header, which has "
                 f"{len(header)}; put reviews that hold a separator in quotes"
             )
+            if kept:
+                raise row
         if isinstance(row, DataError):
             yield str(number), row
             continue
         review = row[position].strip()
         blank += not review
-        lines = 1 + max(review.count("\n"), review.count("\r"))
-        if lines > longest:
-            longest, longest_number = lines, number
+        longest = max(longest, (1 + max(review.count("\n"), review.count("\r")), -number))
         yield str(number) if id_position is None else row[id_position].strip(), review
     if blank:
         notes.append(f"{blank:,} of {number:,} reviews are blank")
-    if longest > LONG_REVIEW_LINES:
+    if longest[0] > LONG_REVIEW_LINES:
         notes.append(
-            f"row {longest_number} has {longest:,} lines; if these are several reviews, close a "
+            f"row {-longest[1]} has {longest[0]:,} lines; if these are several reviews, close a "
             "quotation mark before them"
         )
 
@@ -192,11 +179,7 @@ STANDARD_INPUT = "standard input"  # in place of a path, it is read, and named s
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """What a file or STANDARD_INPUT holds, unpacked.
-
-    Raises:
-        DataError: it is missing or no file, or turns out to be damaged while it is read.
-    """
+    """What a file or STANDARD_INPUT holds, unpacked; whatever is wrong with it is a DataError."""
     try:
         if path is STANDARD_INPUT:
             yield _unpacked(sys.stdin.buffer, path)
@@ -242,7 +225,7 @@ def _unpacked(file: BinaryIO, path: str | Path) -> Any:
 
 
 class _Ahead(io.RawIOBase):
-    """A stream whose first bytes, its `head`, are known before it is read: a pipe has no seek."""
+    """A stream whose first bytes, `head`, are known before they are read: a pipe has no seek."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream = stream
@@ -261,8 +244,8 @@ class _Ahead(io.RawIOBase):
 class _Lines:
     """The lines of a stream in UTF-8, UTF-16 or Windows-1252, and what was mended how often."""
 
-    def __init__(self, stream: BinaryIO, path: str | Path, bounded: bool) -> None:
-        self.stream, self.path, self.bounded = _Ahead(stream, HEAD_BYTES), path, bounded
+    def __init__(self, stream: BinaryIO, path: str | Path, kept: bool) -> None:
+        self.stream, self.path, self.kept = _Ahead(stream, HEAD_BYTES), path, kept
         self.number = self.characters = self.row_characters = 0
         self.mended: Counter[str] = Counter()
         content = self.stream.head
@@ -280,7 +263,7 @@ class _Lines:
                 self.number += 1
                 self.characters += len(line)
                 self.row_characters += len(line)
-                too_much = self.bounded and self.characters > MAX_CHARACTERS
+                too_much = self.kept and self.characters > MAX_CHARACTERS
                 if too_much or self.row_characters > MAX_ROW_CHARACTERS:
                     raise DataError(
                         f"{self.path} holds more than {MAX_CHARACTERS:,} characters, or more than "
@@ -352,14 +335,11 @@ def _rows(lines: _Lines, notes: list[str]) -> Iterator[tuple[int, Any]]:
         if number == 1:
             yield 0, names[:width]
         several, end = lines.number > end + 1, lines.number
-        if several and not isinstance(row, DataError):
-            try:
-                if _swallows_rows(row, names, delimiter, f"{path}, row {number}"):
-                    swallowing.append(number)
-            except DataError as error:
-                row = error
-        if not isinstance(row, DataError) and len(row) > width and not any(row[width:]):
-            row = row[:width]  # separators behind the last field
+        if isinstance(row, list):
+            if several and _swallows_rows(row, names, delimiter, f"{path}, row {number}"):
+                swallowing.append(number)
+            if len(row) > width and not any(row[width:]):
+                row = row[:width]  # separators behind the last field
         yield number, row
     if not number:
         raise DataError(
@@ -377,15 +357,15 @@ def _rows(lines: _Lines, notes: list[str]) -> Iterator[tuple[int, Any]]:
 def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[Any]:
     """The header and the rows; empty lines between them are counted.
 
-    In place of a row with wrong quotes stands a DataError, if it is one line: where one of several
-    ends, nobody can tell.
+    A DataError with wrong quotes is raised, unless the row may be skipped: where one of several
+    lines ends, nobody can tell.
     """
     reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
     number = fields = 0  # the header is row 0
     blank = end = lines.number - 1
     while True:
         try:
-            record = next(reader, None)
+            record: Any = next(reader, None)
         except csv.Error as error:
             unfinished = "end of data" in str(error)
             record = DataError(
@@ -397,7 +377,7 @@ def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[An
                 )
                 + "; double the quotes inside a quoted review, or download the file again"
             )
-            if unfinished or lines.number > end + 1:
+            if unfinished or lines.kept or lines.number > end + 1:
                 raise record from error
         if record is None:
             return
@@ -405,8 +385,9 @@ def _records(texts: Iterable[str], delimiter: str, lines: _Lines) -> Iterator[An
         if not record:
             blank += 1
             continue
-        fields += FIELDS_FOR_A_ROW + (len(record) if isinstance(record, list) else 0)
-        if lines.bounded and fields > MAX_FIELDS:
+        if lines.kept:
+            fields += len(record) + FIELDS_FOR_A_ROW
+        if fields > MAX_FIELDS:
             raise DataError(f"{lines.path} holds too many rows and fields; split it")
         lines.mended["empty lines skipped"] += blank
         blank = 0
