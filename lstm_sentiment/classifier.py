@@ -203,13 +203,13 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         validation_set = ReviewDataset(self._encoded(chosen_on[0]), chosen_on[1])
         config = TrainingConfig(**self._of(TRAINING_SETTINGS), seed=self.random_state)
         # What a teacher says of many texts tells more than which epoch few reviews happen to like.
-        last = SENTIMENT._replace(rank=lambda row: (row["epoch"],)) if teacher else None
+        last = SENTIMENT._replace(rank=lambda row: (row["epoch"],))
         self.history_ = train(
             self.model_,
             training_set,
             validation_set,
             config,
-            last,
+            None if teacher is None else last,
             checkpoint=checkpoint,
             resume=resume,
             on_epoch=on_epoch,
