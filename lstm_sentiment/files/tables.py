@@ -399,13 +399,14 @@ def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, 
     """Whether a quoted field holds a line that looks like a row: a quotation mark is missing.
 
     Such a line has as many fields as the header, none of which begins with a blank as after a
-    comma in prose, and a known label where the header has labels. A file of one column gives
-    nothing to go by.
+    comma in prose, and a known label or an id of one word where the header has them. A file of
+    neither gives little to go by, one of a single column nothing.
 
     Raises:
         DataError: many lines of a field, and most of them, do.
     """
     label = next((names.index(name) for name in SENTIMENT_COLUMNS if name in names), None)
+    id_ = names.index(ID_COLUMN) if ID_COLUMN in names else None
     least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
     delimiters, found = len(names) - 1, False
     for field in record if delimiters > 0 else ():
@@ -415,11 +416,12 @@ def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, 
             if line.count(delimiter) == delimiters:
                 fields = line.split(delimiter)
                 known = label is None or fields[label].strip().casefold() in SENTIMENT_OF_LABEL
+                known &= id_ is None or len(fields[id_].split()) == 1
                 rows += known and not any(text[:1] == " " for text in fields)
         if rows >= least and rows > len(lines) / 2:
             raise DataError(
                 f"{where}: a quoted field holds {len(lines) + 1:,} lines, {rows:,} of which look "
                 "like rows; close its quotation mark, or double one that is meant as text"
             )
-        found |= label is not None and rows > 0
+        found |= rows > 0 and (label, id_) != (None, None)
     return found
