@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -10,6 +12,7 @@ settings.register_profile("default", deadline=None, max_examples=40)  # slow is 
 settings.load_profile("default")
 # Small tensors gain nothing from threads, and threads that share two cores wait for each other.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the programs and notebooks that tests start
 
 
 @pytest.fixture

@@ -24,14 +24,14 @@ def test_every_size_is_a_row_and_the_largest_is_marked_as_extrapolated(tmp_path,
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE_FOLDER))
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     write_reviews("reviews.csv")
-    sizes = {"predict": (3, 40), "train": (30,)}  # more than there are, by repetition
-    run_scaling("reviews.csv", sizes, processes=[2])
+    sizes = {"predict": (3, 40), "train": ()}  # more than there are, by repetition
+    run_scaling("reviews.csv", sizes, processes=[1])
     table = pd.read_csv(tmp_path / "results" / "scaling.csv")
-    assert table["command"].tolist() == [*["predict"] * 2, "predict, extrapolated", "train"]
-    assert table["reviews"].tolist() == [3, 40, 10**9, 30]
-    assert (table["seconds"][[0, 1, 3]] > 0).all()
+    assert table["command"].tolist() == [*["predict"] * 2, "predict, extrapolated"]
+    assert table["reviews"].tolist() == [3, 40, 10**9]
+    assert (table["seconds"][:2] > 0).all()
     assert table["peak_mb"].between(50, 5_000).all()
-    assert table["machines_for_a_day"].notna().tolist() == [False, False, True, False]
+    assert table["machines_for_a_day"].notna().tolist() == [False, False, True]
     with pytest.raises(RuntimeError, match=r"predict --model .* failed"):
         run_scaling("reviews.csv", {"predict": (0, 1), "train": ()}, processes=[1])
 
