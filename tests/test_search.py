@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import ExitStack, closing
 from functools import partial
 from types import SimpleNamespace
@@ -139,6 +140,25 @@ def test_the_base_is_tried_again_where_its_trial_was_interrupted_or_killed(accur
         run_search(trials=1, storage=storage)
     table = run_search(trials=2, storage=storage)
     assert table["state"].tolist() == ["RUNNING", "FAIL", "COMPLETE", "COMPLETE"]
+    rates = table["params_learning_rate"]
+    assert rates[:3].tolist() == [START["learning_rate"]] * 3
+    assert rates[3] != START["learning_rate"]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_whose_process_was_killed_is_tried_again(accuracies, database, monkeypatch):
+    monkeypatch.setattr(search, "HEARTBEAT", 1)
+    url, name = database("stale"), search.STUDY_NAME
+    storage = search._database(url)
+    killed = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    killed.enqueue_trial(START)
+    trial = killed.ask()
+    suggest(trial)
+    storage.record_heartbeat(trial._trial_id)
+    assert run_search(trials=1, storage=url)["state"].tolist() == ["RUNNING", "COMPLETE"]
+    time.sleep(2.5)  # two heartbeats are missing
+    table = run_search(trials=3, storage=url)
+    assert table["state"].tolist() == ["FAIL", *3 * ["COMPLETE"]]
     rates = table["params_learning_rate"]
     assert rates[:3].tolist() == [START["learning_rate"]] * 3
     assert rates[3] != START["learning_rate"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import optuna
 import pandas as pd
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.files.keep import replacing
@@ -21,6 +24,7 @@ from lstm_sentiment.training import best_epoch
 
 STUDY_NAME = "lstm_sentiment"
 CONFIGURATION = "configuration"
+HEARTBEAT = 60  # seconds; a trial is given up two of them after its last
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # trials that failed or still run do not count
 
 # `BASE` in the terms of `suggest`: the first trial, which the others have to beat.
@@ -78,9 +82,10 @@ def run_search(seed: int = 0, trials: int = TRIALS, storage: str = SEARCH_STORAG
 
     The first trial is `START`, then the sampler is TPE (Bergstra et al. 2011); a trial is pruned
     when after an epoch it is below the median of the earlier ones. Every trial is kept in
-    `storage`, an optuna storage URL: a search that was interrupted goes on there, and several
+    `storage`, the URL of a database: a search that was interrupted goes on there, and several
     machines, each with a `seed` of its own, can share one (those that begin together each try
-    `START`). All trials are written to a table, which is returned.
+    `START`). A trial whose process was killed is tried again by whoever asks next. All trials are
+    written to a table, which is returned.
 
     Raises:
         DataError: the storage cannot be used, its trials are of another search or of another
@@ -88,6 +93,9 @@ def run_search(seed: int = 0, trials: int = TRIALS, storage: str = SEARCH_STORAG
     """
     data = reviews.drawn_data()
     study = _open_search(storage, data.sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
     # A sampler that goes on with the same seed would propose the first trials once more.
     sampler_seed = (1000 * seed + len(study.trials)) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=sampler_seed)
@@ -136,7 +144,7 @@ def _open_search(storage: str, sizes: dict[str, int]) -> optuna.Study:
     Path("artifacts").mkdir(exist_ok=True)  # for the default storage
     try:
         study = optuna.create_study(
-            storage=storage,
+            storage=_database(storage),
             study_name=STUDY_NAME,
             direction="maximize",
             load_if_exists=True,
@@ -165,6 +173,18 @@ def _open_search(storage: str, sizes: dict[str, int]) -> optuna.Study:
             "another storage found; give that one as --storage, or move the table away"
         )
     return study
+
+
+def _database(url: str) -> RDBStorage:
+    """It knows trials whose process was killed by their missing heartbeat, and queues them anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        again = RetryHeartbeatStaleTrialCallback()
+        options = {"heartbeat_interval": HEARTBEAT, "heartbeat_stale_trial_callback": again}
+        try:
+            return RDBStorage(url, **options)
+        except (IntegrityError, ProgrammingError):  # another made the same tables at this moment
+            return RDBStorage(url, **options)
 
 
 def _is_of_this_search(trial: optuna.trial.FrozenTrial, sizes: dict[str, int]) -> bool:
