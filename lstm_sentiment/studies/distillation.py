@@ -92,13 +92,14 @@ def distilled(
     seed: int = 0,
 ) -> SentimentClassifier:
     """The classifier of these labels, of what `teacher` makes of `unlabelled`, and of sentences
-    made to negate and turn."""
+    made to negate and turn; it starts from a language model of its own size."""
     token_lists, labels = training
     classes, numbers = np.unique(labels, return_inverse=True)
     sentences, sentiments = made_sentences(token_lists, numbers, MADE_SENTENCES, seed)
     texts = [*token_lists, *sentences]
     labels = np.append(labels, classes[sentiments.astype(int)])
-    student = SentimentClassifier(**presets.DISTILLED, random_state=seed)
+    start = language_model(hidden_size=presets.DISTILLED["hidden_size"])
+    student = SentimentClassifier(**presets.DISTILLED, start=start, random_state=seed)
     return student.fit(texts, labels, validation, unlabelled=unlabelled, teacher=teacher)
 
 

@@ -58,7 +58,6 @@ PRETRAINED = {
 }
 # The classifier that comes with the package, see `distillation.py`.
 DISTILLED = {
-    "max_words": 25_000,
     "max_length": 400,
     "pieces": 2,
     "hidden_size": 256,
@@ -66,6 +65,7 @@ DISTILLED = {
     "embedding_dropout": 0.2,
     "dropout": 0.3,
     "epochs": 4,
+    "recurrent_rate_factor": 0.5,
     "embedding_rate_factor": 0.3,
     "averaging_decay": 0.99,
 }
