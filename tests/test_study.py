@@ -322,7 +322,7 @@ def test_without_texts_the_training_reviews_of_the_split_are_taken(monkeypatch, 
 def small_distillation(monkeypatch, request):
     monkeypatch.setattr(presets, "PRETRAINED", {**SMALL, "epochs": 2})
     monkeypatch.setattr(presets, "DISTILLED", {**SMALL, "pieces": 1})
-    monkeypatch.setattr(distillation, "language_model", lambda backward: None)
+    monkeypatch.setattr(distillation, "language_model", lambda **_: None)
     monkeypatch.setattr(reviews, "CHOOSING", 60)
     made = ["not", "bad"], ["not", "good"]
     monkeypatch.setattr(distillation, "made_sentences", lambda *_: (made, np.array([1.0, 0.0])))
@@ -337,8 +337,8 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     assert few.sizes["held_out_n"] == more.sizes["held_out_n"] == 140 - 60
     assert few.token_lists["held_out"] == more.token_lists["held_out"]
     for data in (few, more):
-        learnt = {name: data.token_lists[name] for name in ("train", "validation", "choosing")}
-        texts = {" ".join(tokens) for lists in learnt.values() for tokens in lists}
+        others = [lists for name, lists in data.token_lists.items() if name != "held_out"]
+        texts = {" ".join(tokens) for lists in others for tokens in lists}
         assert not texts & {" ".join(tokens) for tokens in few.token_lists["held_out"]}
     assert (few.sizes["train_n"], more.sizes["train_n"]) == (70, 70 + 60)
 
@@ -348,6 +348,8 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     assert table["name"].tolist() == [*names, *names, *more_names]
     assert table["seed"].tolist() == [0] * 5 + [1] * 5 + [0] * 5
     assert table["held_out_accuracy"].between(0.4, 1).all()
+    assert table["choosing_accuracy"].isna().tolist() == [False] * 10 + [True] * 5
+    assert (table["seconds"].diff()[1:5] >= 0).all()
     assert (table.loc[2, "held_out_accuracy"], table.loc[2, "plain"]) > (0.9, 0.4)
     before = results.RESULTS.joinpath("distillation.csv").read_bytes()
     run_distillation([0, 1])

@@ -38,6 +38,7 @@ SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
 MODELS = ("fine-tuned LSTM", "fine-tuned LSTM, backward", "NB-weighted bigrams")
+CONFIGURATION = json.dumps({"teacher": presets.PRETRAINED, "classifier": presets.DISTILLED})
 Labelled = tuple[Sequence[Sequence[str]], np.ndarray]
 
 
@@ -107,15 +108,18 @@ def run_distillation(seeds: Iterable[int]) -> pd.DataFrame:
     """Judge teacher and classifier on reviews that no choice has seen: with 7,000 labels, once per
     seed, and with 14,000, once. What the table lacks is added to it; the table is returned.
 
-    Besides a study's columns, rows have the shares right of plain and of turned short sentences.
+    Besides a study's columns, rows have the shares right of plain and of turned short sentences;
+    their seconds are those since the first training of their seed began.
     """
     for more_labels, seed in [*((False, seed) for seed in seeds), (True, 0)]:
         data = reviews.final_data(more_labels)
         suffix = f", {data.sizes['train_n']:,} labels" if more_labels else ""
         if not _is_there(f"classifier{suffix}", seed):
-            for name, row in _judged(data, seed):
-                about = {"name": name + suffix, "seed": seed, **data.sizes}
-                append_row(TABLE, about | row | versions())
+            start = time.perf_counter()
+            for name, model in _made(data, seed):
+                about = {"name": name + suffix, "seed": seed, "configuration": CONFIGURATION}
+                about |= {"seconds": time.perf_counter() - start, **data.sizes}
+                append_row(TABLE, about | _judged(model, data) | versions())
     return read_study("distillation")
 
 
@@ -126,27 +130,29 @@ def _is_there(name: str, seed: int) -> bool:
     return bool(((table["name"] == name) & (table["seed"] == seed)).any())
 
 
-def _judged(data: StudyData, seed: int) -> Iterator[tuple[str, dict]]:
-    """Each model by name, what it is made of, how often it is right, seconds to make them all."""
-    start = time.perf_counter()
+def _made(data: StudyData, seed: int) -> Iterator[tuple[str, Any]]:
+    """Each model by name, as soon as it is there."""
     training, validation = (
         (data.token_lists[name], data.labels[name]) for name in ("train", "validation")
     )
     teacher = make_teacher(training, validation, seed)
-    classifier = distilled(training, validation, data.unlabelled, teacher, seed)
-    seconds = time.perf_counter() - start
-    configuration = {"teacher": presets.PRETRAINED, "classifier": presets.DISTILLED}
-    models = dict(zip(MODELS, teacher.models, strict=True))
-    for name, model in {**models, "teacher": teacher, "classifier": classifier}.items():
-        row = {"configuration": json.dumps(configuration), "seconds": seconds}
-        probabilities = {
-            part: model.predict_proba(data.token_lists[part])[:, 1]
-            for part in ("validation", "choosing", "held_out")
-        }
-        for part in ("validation", "choosing"):
-            row[f"{part}_accuracy"] = evaluate(data.labels[part], probabilities[part])["accuracy"]
-        row |= held_out(data, probabilities["held_out"])
-        yield name, row | right_sentences(model)
+    yield from zip(MODELS, teacher.models, strict=True)
+    yield "teacher", teacher
+    yield "classifier", distilled(training, validation, data.unlabelled, teacher, seed)
+
+
+def _judged(model: Any, data: StudyData) -> dict:
+    """How often a model is right."""
+    probabilities = {
+        part: model.predict_proba(data.token_lists[part])[:, 1]
+        for part in ("validation", "choosing", "held_out")
+        if part in data.token_lists
+    }
+    accuracies = {
+        f"{part}_accuracy": evaluate(data.labels[part], positive)["accuracy"]
+        for part, positive in probabilities.items()
+    }
+    return accuracies | held_out(data, probabilities["held_out"]) | right_sentences(model)
 
 
 def right_sentences(model: Any) -> dict[str, float]:

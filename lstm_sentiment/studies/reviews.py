@@ -71,8 +71,8 @@ def final_data(more_labels: bool = False) -> StudyData:
         lists = lists | {name: [data.token_lists["held_out"][row] for row in rows]}
         labels = labels | {name: data.labels["held_out"][rows]}
     if more_labels:
-        lists = lists | {"train": [*lists["train"], *lists["choosing"]]}
-        labels = labels | {"train": np.append(labels["train"], labels["choosing"])}
+        lists["train"] = [*lists["train"], *lists.pop("choosing")]
+        labels["train"] = np.append(labels["train"], labels.pop("choosing"))
     return replace(data, token_lists=lists, labels=labels)
 
 
