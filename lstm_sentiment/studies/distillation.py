@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from lstm_sentiment.classifier import SentimentClassifier
-from lstm_sentiment.evaluation import evaluate
+from lstm_sentiment.evaluation import compare, evaluate
 from lstm_sentiment.studies import presets, results, reviews
 from lstm_sentiment.studies.baselines import nb_weighted_bigrams
 from lstm_sentiment.studies.language_model import language_model
@@ -37,7 +37,7 @@ from lstm_sentiment.text import tokenize_all
 SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
-MODELS = ("fine-tuned LSTM", "fine-tuned LSTM, backward", "NB-weighted bigrams")
+MODELS = ("NB-weighted bigrams", "fine-tuned LSTM", "fine-tuned LSTM, backward")
 CONFIGURATION = json.dumps({"teacher": presets.PRETRAINED, "classifier": presets.DISTILLED})
 Labelled = tuple[Sequence[Sequence[str]], np.ndarray]
 
@@ -54,7 +54,7 @@ class Backward(NamedTuple):
 class Teacher(NamedTuple):
     """Models that err differently, and how much each of their log-odds counts."""
 
-    models: tuple[SentimentClassifier, Backward, Pipeline]  # forward, backward, bigrams
+    models: tuple[Pipeline, SentimentClassifier, Backward]  # bigrams, forward, backward
     weights: LogisticRegression
 
     def predict_proba(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
@@ -70,7 +70,7 @@ def make_teacher(training: Labelled, validation: Labelled, seed: int = 0) -> Tea
     backward = SentimentClassifier(**settings).fit(
         from_the_end(training[0]), training[1], (from_the_end(validation[0]), validation[1])
     )
-    models = forward, Backward(backward), nb_weighted_bigrams(*training)
+    models = nb_weighted_bigrams(*training), forward, Backward(backward)
     weights = LogisticRegression().fit(log_odds(models, validation[0]), validation[1])
     return Teacher(models, weights)
 
@@ -108,18 +108,27 @@ def run_distillation(seeds: Iterable[int]) -> pd.DataFrame:
     """Judge teacher and classifier on reviews that no choice has seen: with 7,000 labels, once per
     seed, and with 14,000, once. What the table lacks is added to it; the table is returned.
 
-    Besides a study's columns, rows have the shares right of plain and of turned short sentences;
-    their seconds are those since the first training of their seed began.
+    Besides a study's columns, rows have the shares right of plain and of turned short sentences,
+    and, of held-out reviews, how many only this model judges right and how many only the bigrams
+    do, with the p-value of McNemar's test. Their seconds are those since the first training of
+    their seed began.
     """
     for more_labels, seed in [*((False, seed) for seed in seeds), (True, 0)]:
         data = reviews.final_data(more_labels)
         suffix = f", {data.sizes['train_n']:,} labels" if more_labels else ""
         if not _is_there(f"classifier{suffix}", seed):
-            start = time.perf_counter()
+            start, rival = time.perf_counter(), None
             for name, model in _made(data, seed):
                 about = {"name": name + suffix, "seed": seed, "configuration": CONFIGURATION}
                 about |= {"seconds": time.perf_counter() - start, **data.sizes}
-                append_row(TABLE, about | _judged(model, data) | versions())
+                said = {
+                    part: model.predict_proba(texts)[:, 1]
+                    for part, texts in data.token_lists.items()
+                    if part != "train"
+                }
+                rival = said["held_out"] if rival is None else rival
+                row = about | _judged(said, data, rival) | right_sentences(model) | versions()
+                append_row(TABLE, row)
     return read_study("distillation")
 
 
@@ -141,18 +150,20 @@ def _made(data: StudyData, seed: int) -> Iterator[tuple[str, Any]]:
     yield "classifier", distilled(training, validation, data.unlabelled, teacher, seed)
 
 
-def _judged(model: Any, data: StudyData) -> dict:
-    """How often a model is right."""
-    probabilities = {
-        part: model.predict_proba(data.token_lists[part])[:, 1]
-        for part in ("validation", "choosing", "held_out")
-        if part in data.token_lists
-    }
+def _judged(said: dict[str, np.ndarray], data: StudyData, rival: np.ndarray) -> dict:
+    """How often a model is right that `said` these probabilities of each part's reviews, and
+    whether chance explains that it is right more often on the held-out ones than `rival`."""
     accuracies = {
         f"{part}_accuracy": evaluate(data.labels[part], positive)["accuracy"]
-        for part, positive in probabilities.items()
+        for part, positive in said.items()
     }
-    return accuracies | held_out(data, probabilities["held_out"]) | right_sentences(model)
+    duel = compare(data.labels["held_out"], said["held_out"], rival)
+    paired = {
+        "only_right": duel["only_a_right"],
+        "only_bigrams_right": duel["only_b_right"],
+        "p_value": duel["p_value"],
+    }
+    return accuracies | held_out(data, said["held_out"]) | paired
 
 
 def right_sentences(model: Any) -> dict[str, float]:
