@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +164,7 @@ def predict(options: argparse.Namespace) -> None:
     """
     from lstm_sentiment.files.lines import stream_texts
     from lstm_sentiment.files.tables import STANDARD_INPUT
-    from lstm_sentiment.scoring import judged, write_verdicts
+    from lstm_sentiment.scoring import judged, write_verdicts, write_words
     from lstm_sentiment.text import DataError
 
     predictor = _predictor(options)
@@ -178,7 +178,7 @@ def predict(options: argparse.Namespace) -> None:
         raise DataError(f"{source} holds no review")
     rows = itertools.chain([first], rows)
     if options.words:
-        _print_word_by_word(predictor, rows, options.json)
+        write_words(predictor, rows, sys.stdout, options.json)
     else:
         write_verdicts(judged(predictor, rows, options.strict), sys.stdout, options.json)
     if notes:
@@ -204,28 +204,6 @@ def _output(output: str, options: argparse.Namespace, *inputs: str) -> Path:
     if path.is_dir() or (path.exists() and any(f.exists() and path.samefile(f) for f in read)):
         raise DataError(f"output {path} is a folder or a file to read; name another file")
     return path
-
-
-def _print_word_by_word(predictor, texts: Iterable[str | DataError], as_json: bool) -> None:
-    """One row per word of each text, with the text's number, from 1, in the column review.
-
-    Raises:
-        DataError: a text cannot be read or followed word by word; the message names its number.
-    """
-    from lstm_sentiment.text import DataError
-
-    for number, text in enumerate(texts, start=1):
-        if isinstance(text, DataError):
-            raise text
-        try:
-            table = predictor.word_by_word(text)
-        except ValueError as error:
-            raise DataError(f"review {number}: {error}") from error
-        table.insert(0, "review", number)
-        if as_json:
-            print(*map(json.dumps, table.round(4).to_dict("records")), sep="\n")
-        else:
-            table.to_csv(sys.stdout, index=False, header=number == 1, float_format="%.4f")
 
 
 def submit(options: argparse.Namespace) -> None:

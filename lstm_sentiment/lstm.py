@@ -103,7 +103,11 @@ class RNNCell(nn.Module):
 
 def _initialise(linear: nn.Linear, n_recurrent: int) -> None:
     """Orthogonal weights for the first `n_recurrent` inputs, Glorot's for the others, bias 0."""
-    nn.init.orthogonal_(linear.weight[:, :n_recurrent])
+    if linear.weight.is_meta:  # there is nothing to set before they are loaded
+        return
+    # In double precision, six decimals kept: the same for any processor and number of threads.
+    q, r = torch.linalg.qr(torch.randn(len(linear.weight), n_recurrent).double())
+    linear.weight.data[:, :n_recurrent] = (q * r.diagonal().sign()).round(decimals=6)
     nn.init.xavier_uniform_(linear.weight[:, n_recurrent:])
     nn.init.zeros_(linear.bias)
 
@@ -217,9 +221,8 @@ class RecurrentLayer(nn.Module):
             ValueError: a length, a row or the state does not fit; the message names it.
         """
         batch_size, padded_length = (x if rows is None else rows).shape[:2]
-        lengths = _checked_lengths(lengths, batch_size, padded_length).to(x.device)
+        steps = PackedSteps.from_lengths(lengths, batch_size, padded_length, x.device)
         h, c = self._checked_state(state, batch_size, x)
-        steps = PackedSteps.from_lengths(lengths, padded_length)
         h, c = h[:, steps.order], c[:, steps.order]
         packed, packed_rows = (steps.pack(x), None) if rows is None else (x, steps.pack(rows))
         _check_table(packed, packed_rows, self.input_size)
@@ -430,24 +433,8 @@ def _is_as_written(cell: nn.Module) -> bool:
     )
 
 
-# What would be silently wrong, or unsafe in compiled loops ----------------------------------
-
-
-def _checked_lengths(lengths: Tensor | None, batch_size: int, padded_length: int) -> Tensor:
-    """(B,) whole numbers from 1 to T."""
-    if lengths is None:
-        lengths = torch.full((batch_size,), padded_length)
-    fits = lengths.shape == (batch_size,) and batch_size > 0 and not lengths.is_floating_point()
-    if not fits or lengths.min() < 1 or lengths.max() > padded_length:
-        raise ValueError(
-            f"lengths is {lengths}; it must hold a whole number between 1 and {padded_length} for "
-            f"each of {batch_size} sequences, at least one"
-        )
-    return lengths
-
-
 def _check_table(table: Tensor, rows: Tensor | None, input_size: int) -> None:
-    """That inputs are vectors (D,) and rows (N,) point at them."""
+    """That inputs are vectors (D,) and rows (N,) point at them: compiled loops do not look."""
     if table.dim() != 2 or table.shape[1] != input_size:
         raise ValueError(f"x must be (B, T, D), or (U, D) with rows; D is {input_size}")
     if rows is not None and (rows.min() < 0 or rows.max() >= len(table)):

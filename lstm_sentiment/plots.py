@@ -99,7 +99,10 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     lengths: (n,) tokens per review before truncation; max_length: the chosen length, at least 1.
     """
     lengths = np.asarray(lengths)
-    edges = _histogram_edges(lengths, max_length)
+    # Forty bins, without the longest 1%, lest a few giants squeeze all others to the left.
+    edges = np.linspace(0, max(np.ceil(np.quantile(lengths, 0.99)), 1.05 * max_length), 41)
+    n, most = (lengths > edges[-1]).sum(), lengths.max()
+    beyond = f" ({n:,} longer ones, up to {most:,}, not shown)" if n else ""
     figure = ReportFigure(4.6)
     above, below = figure.subplots(2, 1, sharex=True)
     above.hist(lengths, edges, color=BLUE)
@@ -109,7 +112,7 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     cut = [np.mean(lengths > length) for length in candidates]
     below.plot(candidates, padding, color=BLUE, label="positions that are padding")
     below.plot(candidates, cut, color=ORANGE, ls="--", label="reviews that lose tokens")
-    below.set(xlabel=_length_axis(lengths, edges, "tokens"), ylabel="share", ylim=(0, 1))
+    below.set(xlabel=f"tokens per review{beyond}", ylabel="share", ylim=(0, 1))
     below.yaxis.set_major_formatter(PercentFormatter(1))
     legend_below(below)
     for axes in (above, below):
@@ -339,15 +342,3 @@ def legend_below(axes: Axes) -> None:
     """A legend under the axes, where it cannot hide data."""
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(handles, labels, loc="outside lower center", ncols=4)
-
-
-def _histogram_edges(lengths: np.ndarray, max_length: int = 0) -> np.ndarray:
-    """Forty bins, without the longest 1%, lest a few giants squeeze all others to the left."""
-    return np.linspace(0, max(np.ceil(np.quantile(lengths, 0.99)), 1.05 * max_length), 41)
-
-
-def _length_axis(lengths: np.ndarray, edges: np.ndarray, unit: str) -> str:
-    beyond = lengths > edges[-1]
-    if not beyond.any():
-        return f"{unit} per review"
-    return f"{unit} per review ({beyond.sum():,} longer ones, up to {lengths.max():,}, not shown)"

@@ -42,6 +42,28 @@ def write_verdicts(rows: Iterable[tuple], output: TextIO, as_json: bool) -> None
         writer.writerow([text, label, None if positive is None else f"{positive:.4f}"])
 
 
+def write_words(
+    predictor: TextPredictor, rows: Iterable[str | DataError], output: TextIO, as_json: bool
+) -> None:
+    """Write a row per word of each text, with the text's number, from 1, in the column review.
+
+    Raises:
+        DataError: a text cannot be read or followed word by word; the message names its number.
+    """
+    for number, text in enumerate(rows, start=1):
+        if isinstance(text, DataError):
+            raise text
+        try:
+            table = predictor.word_by_word(text)
+        except ValueError as error:
+            raise DataError(f"review {number}: {error}") from error
+        table.insert(0, "review", number)
+        if as_json:
+            print(*map(json.dumps, table.round(4).to_dict("records")), sep="\n", file=output)
+        else:
+            table.to_csv(output, index=False, header=number == 1, float_format="%.4f")
+
+
 def judged(
     predictor: TextPredictor, rows: Iterable[str | DataError], strict: bool = False
 ) -> Iterator[tuple[str | None, str | None, float | None]]:

@@ -54,8 +54,8 @@ class TrainingConfig:
         which the loss of the batch grows fastest, all together by this length (after Miyato et al.
         2017, who move those of each review); 0: it does not.
     clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
-    seed: of the order of reviews and of dropout. The same one gives the same digits, on a GPU if
-        the environment variable CUBLAS_WORKSPACE_CONFIG is :4096:8, as cuDNN's LSTM asks for.
+    seed: of the order of reviews and of dropout. The same one gives the same digits; on a GPU,
+        where this is not tried, set the environment variable CUBLAS_WORKSPACE_CONFIG to :4096:8.
     """
 
     epochs: int = 50

@@ -230,12 +230,6 @@ def test_the_words_of_all_texts_are_never_in_memory_at_once(fitted):
     assert peak < 2**20
 
 
-def test_what_is_no_list_of_texts_is_refused(fitted):
-    for texts in ("a good film", ["good", None], [3], pd.DataFrame({"review": TEXTS})):
-        with pytest.raises(DataError, match="must be a"):
-            fitted.predict(texts)
-
-
 def test_a_pickle_is_no_larger_than_the_file_and_judges_alike(tmp_path):
     classifier = SentimentClassifier.from_pretrained()
     classifier.save(tmp_path)
@@ -349,8 +343,7 @@ def test_a_classifier_answers_in_any_dtype_and_is_loaded_and_fitted_in_float32(t
     torch.set_default_dtype(dtype)
     loaded = SentimentClassifier.load(tmp_path)
     assert np.array_equal(loaded.predict_proba(QUESTIONS), expected)
-    if dtype == torch.float64:  # PyTorch draws no orthogonal weights in the others
-        assert tiny().fit(TEXTS, LABELS).model_.output.weight.dtype == torch.float32
+    assert tiny().fit(TEXTS, LABELS).model_.output.weight.dtype == torch.float32
     classifier.model_.to(dtype)
     classifier.save(tmp_path)
     for each in (classifier, SentimentClassifier.load(tmp_path)):
@@ -358,20 +351,6 @@ def test_a_classifier_answers_in_any_dtype_and_is_loaded_and_fitted_in_float32(t
         last = each.word_by_word("A good film!").iloc[-1]
         assert last["probability"] == pytest.approx(expected[0, 1], abs=0.01)
         assert 0 < last["forget_gate"] < 1
-
-
-def test_damage_anywhere_is_refused(fitted, tmp_path):
-    path = tmp_path / "model.safetensors"
-    fitted.save(path)
-    good = path.read_bytes()
-    rng = np.random.default_rng(0)
-    for position in [*range(0, len(good), len(good) // 60), *rng.integers(0, len(good), 60)]:
-        damaged = bytearray(good)
-        damaged[position] ^= 1 << rng.integers(8)
-        for content in (damaged, good[:position]):
-            path.write_bytes(content)
-            with pytest.raises(DataError, match=r"model\.safetensors"):
-                SentimentClassifier.load(path)
 
 
 MISSING = object()

@@ -130,13 +130,6 @@ def test_training_needs_texts_with_frequent_words(data_home, texts, message):
         load_word_vectors("own", texts=texts)
 
 
-def test_the_vectors_that_come_with_the_package_know_films():
-    vectors = load_word_vectors("imdb", words=["film", "movie", "cat", "qwertz"])
-    assert vectors.index_to_key == ["film", "movie", "cat"]
-    assert vectors.vector_size == 200
-    assert vectors.similarity("film", "movie") > 0.5 > vectors.similarity("film", "cat")
-
-
 # ---- The embedding matrix ----
 
 

@@ -18,7 +18,6 @@ from lstm_sentiment.evaluation import (
     evaluation_table,
     expected_calibration_error,
     fit_temperature,
-    reliability_curve,
     wilson_interval,
     write_metrics,
 )
@@ -150,21 +149,6 @@ def test_paired_interval_equals_a_bootstrap_of_single_reviews_and_swaps_with_the
 
 
 # ---- Calibration ----
-
-
-@given(PREDICTIONS)
-@example((np.array([0, 1]), np.array([0.0, 1.0])))
-def test_reliability_counts_every_review_in_the_bin_of_its_probability(rows):
-    labels, probabilities = rows
-    curve = reliability_curve(labels, probabilities)
-    assert curve["n"].sum() == len(labels)
-    assert np.average(curve["observed"], weights=curve["n"]) == pytest.approx(labels.mean())
-    assert np.average(curve["predicted"], weights=curve["n"]) == pytest.approx(probabilities.mean())
-    for _, row in curve.iterrows():
-        low, high = map(float, row["range"].split("-"))
-        assert low - 1e-9 <= row["predicted"] <= high + 1e-9
-        interval = wilson_interval(round(row["observed"] * row["n"]), row["n"])
-        assert (row["low"], row["high"]) == interval
 
 
 @pytest.mark.parametrize(

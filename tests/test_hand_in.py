@@ -243,9 +243,6 @@ ERROR = new_output("error", ename="ValueError", evalue="too\nlong", traceback=[]
     ("change", "reason"),
     [
         ({"outputs": [ERROR]}, "ended in ValueError: too long"),
-        ({"execution_count": None}, "has not been run"),
-        ({"execution_count": 7}, "ran as number 7 where"),
-        ({"execution_count": 2}, "ran as number 2 where"),
         ({"source": "%%time\ntext = share = 1"}, "changed after the run"),
     ],
 )

@@ -203,6 +203,16 @@ def test_weights_and_mode_survive_the_way_to_nn_lstm_and_back(training):
     torch.testing.assert_close(LSTMLayer.from_torch(trusted)(x)[0], trusted(x)[0])
 
 
+def test_start_weights_do_not_depend_on_the_number_of_threads():
+    threads, weights = torch.get_num_threads(), []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        torch.manual_seed(0)
+        weights.append(LSTMCell(4, 128).forget_gate.weight)
+    torch.set_num_threads(threads)
+    assert torch.equal(*weights)
+
+
 @pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, RNNCell])
 def test_a_fresh_cell_has_orthogonal_recurrent_weights_and_an_lstm_remembers(cell_class):
     for name, linear in cell_class(4, 8).named_children():

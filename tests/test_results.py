@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lstm_sentiment.studies import results
-from lstm_sentiment.studies.accuracy import Accuracy, Difference, points
+from lstm_sentiment.studies.accuracy import Accuracy
 from lstm_sentiment.studies.presets import STUDY_NAMES
 from lstm_sentiment.studies.results import (
     StudyResults,
@@ -51,19 +51,6 @@ def test_an_accuracy_says_its_interval_and_its_seeds():
     assert str(Accuracy(0.9, 1_000_000, 4, 0.02)) == (
         "90.0% (88.0% to 92.0%; n = 1,000,000, mean of 4 seeds)"
     )
-
-
-def test_a_difference_says_whether_chance_explains_it():
-    difference = Accuracy(0.8, 400) - Accuracy(0.7, 400)
-    assert difference.error == pytest.approx(2 * np.sqrt(0.8 * 0.2 / 400 + 0.7 * 0.3 / 400))
-    assert str(difference) == "+10.0 ± 6.1 points"
-    doubtful = Accuracy(0.7, 40) - Accuracy(0.8, 40)
-    assert str(doubtful) == "-10.0 ± 19.2 points (not significant)"
-    assert (Accuracy(0.7, 400) - Accuracy(0.8, 400)).is_significant
-    assert difference - doubtful == Difference(
-        pytest.approx(0.2), pytest.approx(np.hypot(difference.error, doubtful.error))
-    )
-    assert [points(value) for value in (0.0123, -0.0001)] == ["+1.2 points", "+0.0 points"]
 
 
 def test_a_setting_has_the_means_of_its_trainings():

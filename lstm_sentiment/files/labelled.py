@@ -25,34 +25,17 @@ class LoadingAccount:
 
     source: str
     rows_read: int
-    duplicates_removed: int
-    malformed_removed: int  # rows whose fields do not fit the header
-    missing_removed: int  # reviews without a word
-    unknown_label_removed: int  # labels that are missing or unknown
-    contradictory_removed: int  # rows whose review carries both labels
+    removed: dict[str, int]  # rows by reason
     usable: int
     notes: tuple[str, ...]  # on what had to be guessed in reading
 
     def __str__(self) -> str:
-        reasons = {"duplicates_removed": "exact duplicates", **LOSS_REASONS}
-        removed = ", ".join(
-            f"{getattr(self, reason):,} {words}"
-            for reason, words in reasons.items()
-            if getattr(self, reason)
-        )
+        removed = ", ".join(f"{n:,} {reason}" for reason, n in self.removed.items() if n)
         sentence = (
             f"{self.rows_read:,} rows read from {self.source}; removed: {removed or 'none'}; "
             f"{self.usable:,} usable reviews"
         )
         return "; ".join([sentence, *self.notes]) + "."
-
-
-LOSS_REASONS = {
-    "malformed_removed": "rows whose fields do not fit the header",
-    "missing_removed": "reviews without a word",
-    "unknown_label_removed": "labels that are missing or unknown",
-    "contradictory_removed": "rows whose review carries both labels",
-}
 
 
 def clean(
@@ -75,10 +58,10 @@ def clean(
     contradictory = usable["review"].isin(both)
     reviews = usable[~contradictory].drop_duplicates("review").reset_index(drop=True)
     lost = {
-        "malformed_removed": table.malformed,
-        "missing_removed": rows.index[missing].tolist(),
-        "unknown_label_removed": rows.index[unknown].tolist(),
-        "contradictory_removed": usable.index[contradictory].tolist(),
+        "rows whose fields do not fit the header": table.malformed,
+        "reviews without a word": rows.index[missing].tolist(),
+        "labels that are missing or unknown": rows.index[unknown].tolist(),
+        "rows whose review carries both labels": usable.index[contradictory].tolist(),
     }
     rows_read = len(rows) + len(table.malformed)
     unknown_labels = sorted({labels[position][:40] for position in np.flatnonzero(unknown)})
@@ -86,11 +69,9 @@ def clean(
     for sentiment in ("positive", "negative"):
         if not (reviews["sentiment"] == sentiment).any():
             raise DataError(f"{path} holds no {sentiment} review; both classes are needed")
-    counts = {reason: len(numbers) for reason, numbers in lost.items()}
-    counts["duplicates_removed"] = rows_read - sum(counts.values()) - len(reviews)
-    account = LoadingAccount(
-        name, rows_read, **counts, usable=len(reviews), notes=tuple(table.notes)
-    )
+    removed = {reason: len(numbers) for reason, numbers in lost.items()}
+    copies = {"exact duplicates": rows_read - sum(removed.values()) - len(reviews)}
+    account = LoadingAccount(name, rows_read, copies | removed, len(reviews), tuple(table.notes))
     return reviews, account
 
 
@@ -111,7 +92,7 @@ def _check_loss(
     if count <= max_loss * rows_read:
         return
     reasons = "; ".join(
-        f"{len(numbers):,} {LOSS_REASONS[reason]} (first: row {numbers[0]})"
+        f"{len(numbers):,} {reason} (first: row {numbers[0]})"
         for reason, numbers in lost.items()
         if numbers
     )

@@ -45,7 +45,6 @@ OTHER_FILES = (
     "notebooks/kaggle_predictions.csv",
 )
 UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
-FOLDERS = ("", "fast", "files", "report", "studies")  # in reading order, as modules in them are
 MODULES = (
     *("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation"),
     *("predictor", "classifier"),
@@ -302,8 +301,5 @@ def _names_of_modules(path: str, code: str) -> set[str]:
 def _reading_order(path: str) -> tuple:
     """The core first; what is named in no list comes last, by name."""
     _, *folders, module = path.removesuffix(".py").split("/")
-    return _rank("".join(folders[:1]), FOLDERS), _rank(module, MODULES), path
-
-
-def _rank(name: str, order: Sequence[str]) -> int:
-    return order.index(name) if name in order else len(order)
+    place = MODULES.index(module) if module in MODULES else len(MODULES)
+    return folders, place, path

@@ -256,24 +256,6 @@ def compare_speed(
     return pd.DataFrame(rows)
 
 
-def reading_time(
-    model: SentimentLSTM, token_ids: Sequence[int], lengths: Sequence[int]
-) -> pd.DataFrame:
-    """Time to judge the first words of one text at once, against their number.
-
-    Returns:
-        A row per length: words, milliseconds.
-    """
-    device = next(model.parameters()).device
-    whole = torch.as_tensor(np.asarray(token_ids), device=device)[None]
-    with evaluating(model), torch.inference_mode():
-        rows = [
-            (n, milliseconds_per_call(lambda n=n: model(whole[:, :n], torch.tensor([n])).item()))
-            for n in lengths
-        ]
-    return pd.DataFrame(rows, columns=["words", "milliseconds"])
-
-
 def milliseconds_per_call(call: Callable[[], object], rounds: int = 25) -> float:
     """How long a call takes: the median of `rounds`, after one that is not counted."""
     call()

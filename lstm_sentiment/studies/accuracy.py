@@ -1,39 +1,10 @@
-"""Accuracies that can be subtracted, with what chance makes of their difference."""
+"""An accuracy with its interval."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-
-
-def points(difference: float) -> str:
-    """A difference of two shares, in percentage points: 0.012 is "+1.2 points"."""
-    return f"{_signed(difference)} points"
-
-
-def _signed(difference: float) -> str:
-    return f"{round(100 * difference, 1) + 0:+.1f}"  # + 0: no -0.0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one accuracy lies above another, and two standard errors of that, as shares."""
-
-    value: float
-    error: float
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether it exceeds its error, as chance alone would make it in one case of 20."""
-        return abs(self.value) > self.error
-
-    def __sub__(self, other: Difference) -> Difference:
-        return Difference(self.value - other.value, float(np.hypot(self.error, other.error)))
-
-    def __str__(self) -> str:
-        doubt = "" if self.is_significant else " (not significant)"
-        return f"{_signed(self.value)} ± {100 * self.error:.1f} points{doubt}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +33,6 @@ class Accuracy:
         """Of 95%, by the normal distribution."""
         margin = 1.96 * float(np.sqrt(self.variance))
         return self.value - margin, self.value + margin
-
-    def __sub__(self, other: Accuracy) -> Difference:
-        """As if tested on different reviews; where they share them, the true error is smaller."""
-        error = 2 * np.sqrt(self.variance + other.variance)
-        return Difference(self.value - other.value, float(error))
 
     def __str__(self) -> str:
         low, high = self.interval

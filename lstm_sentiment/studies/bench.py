@@ -7,11 +7,7 @@ process, so that what else the machine does falls on all alike, and medians are 
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,7 +67,6 @@ def run(parts: Sequence[str] | None = None, data: str | Path | None = None) -> d
     as_in_report = ReviewDataset(token_ids[:REVIEWS_OF_REPORT], labels[:REVIEWS_OF_REPORT])
     measure = {
         "steps": lambda: bench_steps(as_in_report, len(vocabulary)),
-        "compilation": bench_compilation,
         "epoch": lambda: bench_epoch(as_in_report, len(vocabulary)),
         "keras": lambda: bench_keras(token_lists, labels),
     }
@@ -109,37 +104,6 @@ def bench_steps(
         }
         for row in compare_speed(contenders, batches, rounds).to_dict("records"):
             yield {**configuration, **row, "disagreement": disagreement}
-
-
-def bench_compilation() -> Iterator[dict]:
-    """What compiling costs: seconds before the first training step is done, less a usual step.
-
-    Yields:
-        `case` ("first time on a machine" or "kept on disk") and `seconds`.
-    """
-    code = "from lstm_sentiment.studies import bench; print(bench.seconds_to_compile())"
-    with tempfile.TemporaryDirectory() as folder:
-        for case in ("first time on a machine", "kept on disk"):
-            result = subprocess.run(
-                [sys.executable, "-c", code],
-                env={**os.environ, "NUMBA_CACHE_DIR": folder},
-                stdout=subprocess.PIPE,
-                check=True,
-            )
-            yield {"case": case, "seconds": float(result.stdout)}
-
-
-def seconds_to_compile() -> float:
-    """Seconds of this process's first training step, less those of a usual one."""
-    model = _make_model(50, freeze_embedding=True)
-    dataset = ReviewDataset([[2, 3, 4, 5]] * BATCH_SIZE, [0, 1] * (BATCH_SIZE // 2))
-    batch = next(iter(make_loader(dataset, BATCH_SIZE, shuffle=False)))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        training_step(model, batch)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0] - statistics.median(seconds[1:])
 
 
 def bench_epoch(

@@ -14,7 +14,7 @@ STUDY_NAMES = (
 SEEDS = (0, 1, 2)
 TRIALS = 40
 SEARCH_STORAGE = "sqlite:///artifacts/search.db"
-BENCH_PARTS = ("steps", "compilation", "epoch", "keras")
+BENCH_PARTS = ("steps", "epoch", "keras")
 
 REPORT = {
     "vectors": "imdb",

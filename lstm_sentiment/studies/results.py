@@ -1,8 +1,7 @@
-"""What the studies found: their tables, read with care, and accuracies that can be subtracted.
+"""What the studies found: their tables, read with care.
 
 A table under `notebooks/results` enters (see `study.py`); its settings leave, by name, with the
-accuracies that their trainings had in the mean. The difference of two accuracies says whether
-chance explains it.
+accuracies that their trainings had in the mean.
 """
 
 from __future__ import annotations
@@ -50,8 +49,6 @@ class Setting:
 
 class StudyResults:
     """The settings of a study by name, means over seeds; false where the study has no table.
-
-    `results["GRU"].held_out - results["base"].held_out` is a `Difference`.
 
     Args:
         name: of the study.
