@@ -101,11 +101,14 @@ def command(*arguments: object, given: bytes = b"") -> str:
 
 
 def judged(path: Path) -> list[str]:
-    """The texts that `predict` finds in a file; its probabilities are those of the classifier."""
+    """The texts that `predict` finds in a file; its probabilities are those of the classifier. A
+    row that it cannot read has none."""
     model = path.parent / "model"
     classifier().save(model)
     lines = command("predict", "--json", "--model", model, "--file", path).splitlines()
-    texts = [json.loads(line)["review"] for line in lines]
-    expected = classifier().predict_proba(texts)[:, 1]
-    assert np.allclose([json.loads(line)["probability"] for line in lines], expected, atol=1e-4)
-    return texts
+    rows = [json.loads(line) for line in lines]
+    read = [row for row in rows if row["review"] is not None]
+    assert all(row["probability"] is None for row in rows if row not in read)
+    expected = classifier().predict_proba([row["review"] for row in read])[:, 1]
+    assert np.allclose([row["probability"] for row in read], expected, atol=1e-4)
+    return [row["review"] for row in rows]
