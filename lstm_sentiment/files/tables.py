@@ -114,6 +114,10 @@ def _position(header: Sequence[str], accepted: Sequence[str], path: str | Path) 
     raise DataError(f"{path} has no column {' or '.join(accepted)}; its first row reads {found}")
 
 
+def _label_position(header: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in SENTIMENT_COLUMNS if name in header), None)
+
+
 def read_review_column(path: str | Path) -> list[str]:
     """The reviews of `read_reviews_and_ids`."""
     return read_reviews_and_ids(path)[0]
@@ -146,7 +150,8 @@ def stream_reviews(
     _, header = next(rows)
     position = _position(header, REVIEW_COLUMNS, path)
     id_position = _position(header, [ID_COLUMN], path) if ID_COLUMN in header else None
-    blank, longest = 0, (0, 0)
+    label_position = _label_position(header)
+    blank, longest, no_labels, first = 0, (0, 0), 0, ""
     for number, row in rows:
         if not isinstance(row, DataError) and len(row) != len(header):
             row = DataError(
@@ -160,10 +165,19 @@ def stream_reviews(
             continue
         review = row[position].strip()
         blank += not review
+        label = "" if label_position is None else row[label_position].strip()
+        if label and label.casefold() not in SENTIMENT_OF_LABEL:
+            no_labels += 1
+            first = first or f"row {number}, {label!r:.40}"
         longest = max(longest, (1 + max(review.count("\n"), review.count("\r")), -number))
         yield str(number) if id_position is None else row[id_position].strip(), review
     if blank:
         notes.append(f"{blank:,} of {number:,} reviews are blank")
+    if no_labels:
+        notes.append(
+            f"{no_labels:,} of {number:,} rows have a label that is none (first: {first}); if it "
+            "is part of the review, put reviews that hold a separator in quotes"
+        )
     if longest[0] > LONG_REVIEW_LINES:
         notes.append(
             f"row {-longest[1]} has {longest[0]:,} lines; if these are several reviews, close a "
@@ -405,7 +419,7 @@ def _swallows_rows(record: Sequence[str], names: Sequence[str], delimiter: str, 
     Raises:
         DataError: many lines of a field, and most of them, do.
     """
-    label = next((names.index(name) for name in SENTIMENT_COLUMNS if name in names), None)
+    label = _label_position(names)
     id_ = names.index(ID_COLUMN) if ID_COLUMN in names else None
     least = MIN_SWALLOWED_LINES if label is None else MIN_SWALLOWED_LABELLED_LINES
     delimiters, found = len(names) - 1, False
