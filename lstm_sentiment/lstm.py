@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lstm_sentiment.fast.dropout import fast_dropout
 from lstm_sentiment.fast.packing import PackedSteps
-from lstm_sentiment.fast.products import fast_dropout
 
 State = tuple[Tensor, Tensor]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_sentiment.fast.products import fast_dropout
+from lstm_sentiment.fast.dropout import fast_dropout
 from lstm_sentiment.lstm import GRUCell, LSTMCell, LSTMLayer, RecurrentLayer, RNNCell
 from lstm_sentiment.text import PADDING_INDEX
 

@@ -20,21 +20,11 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from lstm_sentiment.fast import loops, products
-from lstm_sentiment.fast.products import fast_dropout, linear, weight_gradient
+from lstm_sentiment.fast import products
+from lstm_sentiment.fast.compiled import compiled
+from lstm_sentiment.fast.dropout import fast_dropout
+from lstm_sentiment.fast.products import linear, weight_gradient
 from lstm_sentiment.lstm import LSTMCell, LSTMLayer
-
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
-    torch.ops.mkldnn, "_reorder_linear_weight"
-)
-
-
-@pytest.fixture(params=["plain", "onednn"])
-def products_through(request, monkeypatch):
-    """Run a test with either way to multiply matrices."""
-    if request.param == "onednn" and not HAS_ONEDNN:
-        pytest.skip("this PyTorch comes without oneDNN")
-    monkeypatch.setattr(products, "_has_avx512", lambda tensor: request.param == "onednn")
 
 
 def results_of(layer: LSTMLayer, backend: str, *arguments, **options):
@@ -263,20 +253,26 @@ def test_a_cell_whose_parts_are_replaced_runs_as_it_is_and_is_no_nn_lstm(change)
         layer.to_torch()
 
 
-@pytest.mark.parametrize("n", [1, products.ROW_MULTIPLE, 2 * products.BLOCK_ROWS + 5])
-def test_products_are_the_same_through_onednn(n, products_through):
+@pytest.mark.parametrize("n", [1, 7, 2 * products.BLOCK_SUMMED + 5])
+@pytest.mark.parametrize(("m", "k"), [(8, 6), (products.BLOCK_COLUMNS + 9, 20)])
+def test_products_are_right_and_the_same_with_any_number_of_threads(n, m, k):
     torch.manual_seed(0)
-    x, d_output, weight, bias = (torch.randn(*shape) for shape in [(n, 6), (n, 8), (8, 6), (8,)])
-    with torch.no_grad():
-        torch.testing.assert_close(linear(x, weight), x @ weight.t(), rtol=0, atol=1e-5)
-        expected = x @ weight.t() + bias
-        torch.testing.assert_close(linear(x, weight, bias), expected, rtol=0, atol=1e-5)
-        expected = (d_output.double().t() @ x.double()).float()
-        found = weight_gradient(d_output, x)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    x, d_output, weight, bias = (torch.randn(*shape) for shape in [(n, k), (n, m), (m, k), (m,)])
+    products_on = {}
+    for threads in (2, 3, 1):  # the last is what the other tests have
+        torch.set_num_threads(threads)
+        products_on[threads] = (
+            linear(x, weight),
+            linear(x, weight, bias),
+            weight_gradient(d_output, x),
+        )
+    expected = (x @ weight.t(), x @ weight.t() + bias, d_output.t() @ x)
+    torch.testing.assert_close(products_on[1], expected, rtol=1e-4, atol=1e-4)
+    for found in (products_on[2], products_on[3]):
+        torch.testing.assert_close(found, products_on[1], rtol=0, atol=0)
 
 
-def test_a_backward_pass_under_autocast_loses_no_precision(products_through):
+def test_a_backward_pass_under_autocast_loses_no_precision():
     layer, x = LSTMLayer(3, 4), torch.randn(2, 5, 3)
     expected = torch.autograd.grad(layer(x)[0].sum(), layer.parameters())
     outputs = layer(x)[0].sum()
@@ -332,9 +328,9 @@ def test_compiled_code_that_is_damaged_on_disk_is_made_anew(
 
     def calls():
         """Call it in a process that has not compiled it yet, as it were."""
-        compiled = loops._compiled(times_seven)
-        assert compiled(6) == 42
-        return sum(compiled.stats.cache_hits.values())
+        function = compiled(times_seven)
+        assert function(6) == 42
+        return sum(function.stats.cache_hits.values())
 
     assert [calls(), calls()] == [0, 1]
     (file,) = tmp_path.rglob(damaged)
@@ -349,4 +345,4 @@ def test_a_full_disk_stops_no_compiled_code(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.replace", full)
-    assert loops._compiled(lambda number: 7 * number)(6) == 42
+    assert compiled(lambda number: 7 * number)(6) == 42

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lstm_sentiment.fast.compiled import is_compiled
 from lstm_sentiment.fast.products import linear, weight_gradient
-from lstm_sentiment.fast.steps import GATE_FACTORS, is_compiled, run_backward, run_forward
+from lstm_sentiment.fast.steps import GATE_FACTORS, run_backward, run_forward
 
 
 def fused_lstm(*arguments: Any) -> tuple[Tensor | None, Tensor, Tensor]:

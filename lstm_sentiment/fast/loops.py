@@ -6,111 +6,41 @@ before the end, and all that follows the matrix product of a step is one pass ov
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numba
 import numpy as np
-import torch
-from numba.core.caching import FunctionCache
 from torch import Tensor
 
-TILE_ROWS = 4  # sequences that `_multiply` takes together
+from lstm_sentiment.fast.compiled import ZERO, compiled, on_threads
+from lstm_sentiment.fast.products import multiply
 
 
 def forward(sizes: list[int], tensors: tuple[Tensor | None, ...]) -> None:
     """`run_forward` of `steps` with the rest of its arguments, float32 on the CPU."""
-    _on_threads(_forward_loops, _forward_on_threads, sizes, tensors)
+    _through_all_steps(_forward_loops, _forward_on_threads, sizes, tensors)
 
 
 def backward(sizes: list[int], tensors: tuple[Tensor | None, ...]) -> None:
     """`run_backward` of `steps` with the rest of its arguments, float32 on the CPU."""
-    _on_threads(_backward_loops, _backward_on_threads, sizes, tensors)
+    _through_all_steps(_backward_loops, _backward_on_threads, sizes, tensors)
 
 
-def _on_threads(
+def _through_all_steps(
     loops: Callable,
     loops_on_threads: Callable,
-    sizes: Sequence[int],
+    sizes: list[int],
     tensors: tuple[Tensor | None, ...],
 ) -> None:
-    """Share the sequences out among as many threads as PyTorch uses, by their numbers of steps."""
-    sizes = np.array(sizes)
+    """Share the sequences out among threads by their numbers of steps."""
+    running = np.array(sizes)
     nothing = np.empty((0, 0), dtype=np.float32)
     arrays = [nothing if tensor is None else tensor.detach().numpy() for tensor in tensors]
-    batch_size = int(sizes[0])
-    threads = min(_usable_threads(), math.ceil(batch_size / TILE_ROWS))
-    if threads == 1:
-        loops(0, batch_size, sizes, *arrays)
-        return
-    lengths = (sizes[:, None] > np.arange(batch_size)).sum(axis=0)  # (B,)
-    shares = np.searchsorted(lengths.cumsum(), sizes.sum() * np.arange(1, threads) / threads)
-    bounds = np.array([0, *(shares // TILE_ROWS * TILE_ROWS), batch_size])
-    numba.set_num_threads(threads)
-    loops_on_threads(bounds, sizes, *arrays)
+    lengths = (running[:, None] > np.arange(running[0])).sum(axis=0)  # (B,)
+    on_threads(loops, loops_on_threads, lengths, (running, *arrays))
 
 
-def _usable_threads() -> int:
-    """As many as PyTorch uses; one where several would not be safe."""
-    if not _has_safe_threads():
-        return 1
-    return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-
-
-@functools.cache
-def _has_safe_threads() -> bool:
-    """Whether numba can share PyTorch's OpenMP threads, or those of TBB.
-
-    Its third kind of threads must not be called from two Python threads at once.
-    """
-    for name in ("omppool", "tbbpool"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(f"numba.np.ufunc.{name}")
-            return True
-    return False
-
-
-class _Cache(FunctionCache):
-    """Compiled code on disk, which nothing depends on: what is damaged is compiled and kept anew,
-    and a disk may be full."""
-
-    def load_overload(self, *signature: Any) -> Any:
-        try:
-            return super().load_overload(*signature)
-        except Exception:  # unpickling what was damaged ends in any kind
-            with contextlib.suppress(OSError):
-                self.flush()
-            return None
-
-    def save_overload(self, *compiled: Any) -> None:
-        with contextlib.suppress(Exception):
-            super().save_overload(*compiled)
-
-
-def _compiled(function: Callable, parallel: bool = False) -> Callable:
-    """`function` compiled for this processor at its first call, and kept on disk where possible.
-
-    A sum may be taken in any order and a multiplication joined with an addition, as every matrix
-    product does; NaN stays NaN.
-    """
-    options: dict[str, Any] = {
-        "fastmath": {"contract", "reassoc"},
-        "error_model": "numpy",
-        "nogil": True,
-        "parallel": parallel,
-    }
-    dispatcher = numba.njit(**options)(function)
-    with contextlib.suppress(RuntimeError):  # there is no folder to keep it in
-        dispatcher._cache = _Cache(function)
-    return dispatcher
-
-
-# The loops compute in float32, which a Python number would turn into float64.
-_ZERO, _HALF, _ONE, _TWO, _FOUR = (np.float32(number) for number in (0, 0.5, 1, 2, 4))
+_HALF, _ONE, _TWO, _FOUR = (np.float32(number) for number in (0.5, 1, 2, 4))
 # tanh(x) = x P(x^2) / Q(x^2), the approximation that the library Eigen uses in float32: right to
 # 2e-7 up to +-_TANH_END, where tanh is 1, and made of nothing that a compiler could not do for
 # several numbers at once, unlike exp.
@@ -133,7 +63,7 @@ _Q0, _Q1, _Q2, _Q3 = np.array(
 )
 
 
-@_compiled
+@compiled
 def _sigmoid(x):
     """sigmoid(x) = 1/2 + tanh(x / 2) / 2; a shut gate passes nothing, it is 0."""
     x = _HALF * x
@@ -144,11 +74,11 @@ def _sigmoid(x):
     if x > _TANH_END:
         result = _ONE
     elif x < -_TANH_END:
-        result = _ZERO
+        result = ZERO
     return result
 
 
-@_compiled
+@compiled
 def _forward_loops(
     first, last, sizes, projected, rows, weight, mask, r, k, gates, r_read, k_read, hidden
 ):
@@ -166,7 +96,7 @@ def _forward_loops(
             if mask.size:
                 for j in range(hidden_size):
                     r_here[j] *= mask[b, j]
-        _multiply(r_read[at + first : at + stop], weight, products)
+        multiply(r_read[at + first : at + stop], weight, products)
         for b in range(first, stop):
             x, product, gate = projected[rows[start + b]], products[b - first], gates[at + b]
             for j in range(4 * hidden_size):
@@ -182,7 +112,7 @@ def _forward_loops(
         start += n
 
 
-@_compiled
+@compiled
 def _backward_loops(first, last, sizes, gates, k_read, weight, mask, grad_hidden, dh, dk, da):
     hidden_size = dh.shape[1]
     products = np.empty((last - first, hidden_size), dtype=np.float32)
@@ -205,7 +135,7 @@ def _backward_loops(first, last, sizes, gates, k_read, weight, mask, grad_hidden
                 do[j] = dh_b[j] * (q - _HALF) * o[j] * (_ONE - o[j])
                 ds[j] = dk_j * i[j] * s[j] * (_ONE - s[j])
                 dk_b[j] = dk_j * f[j]
-        _multiply(da[start + first : start + stop], weight, products)
+        multiply(da[start + first : start + stop], weight, products)
         for b in range(first, stop):
             for j in range(hidden_size):
                 dh[b, j] = products[b - first, j]
@@ -214,7 +144,7 @@ def _backward_loops(first, last, sizes, gates, k_read, weight, mask, grad_hidden
                     dh[b, j] *= mask[b, j]
 
 
-@_compiled
+@compiled
 def _four(gates):
     """The (H,) of each gate in (4H,)."""
     hidden_size = len(gates) // 4
@@ -224,59 +154,6 @@ def _four(gates):
         gates[2 * hidden_size : 3 * hidden_size],
         gates[3 * hidden_size :],
     )
-
-
-@_compiled
-def _multiply(x, weight, result):
-    """result[:n] = x W^T for x (n, K) and W (M, K).
-
-    Four rows with three columns at a time: each number fetched from memory then serves three or
-    four products, and the twelve sums and what they are made of fit into the 16 vector registers
-    that a processor with AVX2 has.
-    """
-    rows, columns = len(x) // 4 * 4, len(weight) // 3 * 3
-    for j in range(0, columns, 3):
-        w0, w1, w2 = weight[j], weight[j + 1], weight[j + 2]
-        for b in range(0, rows, 4):
-            x0, x1, x2, x3 = x[b], x[b + 1], x[b + 2], x[b + 3]
-            s00 = s01 = s02 = _ZERO
-            s10 = s11 = s12 = _ZERO
-            s20 = s21 = s22 = _ZERO
-            s30 = s31 = s32 = _ZERO
-            for k in range(x.shape[1]):
-                s00 += x0[k] * w0[k]
-                s01 += x0[k] * w1[k]
-                s02 += x0[k] * w2[k]
-                s10 += x1[k] * w0[k]
-                s11 += x1[k] * w1[k]
-                s12 += x1[k] * w2[k]
-                s20 += x2[k] * w0[k]
-                s21 += x2[k] * w1[k]
-                s22 += x2[k] * w2[k]
-                s30 += x3[k] * w0[k]
-                s31 += x3[k] * w1[k]
-                s32 += x3[k] * w2[k]
-            result[b, j], result[b, j + 1], result[b, j + 2] = s00, s01, s02
-            c = b + 1
-            result[c, j], result[c, j + 1], result[c, j + 2] = s10, s11, s12
-            c = b + 2
-            result[c, j], result[c, j + 1], result[c, j + 2] = s20, s21, s22
-            c = b + 3
-            result[c, j], result[c, j + 1], result[c, j + 2] = s30, s31, s32
-        for b in range(rows, len(x)):
-            x0 = x[b]
-            s00 = s01 = s02 = _ZERO
-            for k in range(x.shape[1]):
-                s00 += x0[k] * w0[k]
-                s01 += x0[k] * w1[k]
-                s02 += x0[k] * w2[k]
-            result[b, j], result[b, j + 1], result[b, j + 2] = s00, s01, s02
-    for j in range(columns, len(weight)):
-        for b in range(len(x)):
-            s00 = _ZERO
-            for k in range(x.shape[1]):
-                s00 += x[b, k] * weight[j, k]
-            result[b, j] = s00
 
 
 def _forward_shares(bounds, *arguments):
@@ -289,5 +166,5 @@ def _backward_shares(bounds, *arguments):
         _backward_loops(bounds[share], bounds[share + 1], *arguments)
 
 
-_forward_on_threads = _compiled(_forward_shares, parallel=True)
-_backward_on_threads = _compiled(_backward_shares, parallel=True)
+_forward_on_threads = compiled(_forward_shares, parallel=True)
+_backward_on_threads = compiled(_backward_shares, parallel=True)

@@ -1,83 +1,151 @@
-"""Large matrix products and dropout, as fast as this processor allows.
+"""Matrix products: on a CPU loops that numba compiles, elsewhere PyTorch's.
 
-They compute what PyTorch's functions of the same purpose compute, where those leave time lying.
+They are about as fast as the libraries that PyTorch calls for them (MKL, oneDNN), whose kernels
+differ from processor to processor; their sums do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
-import torch
+import numba
+import numpy as np
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
-# Rows of a large product that are computed together. With 4 gates of 128 units in float32 they
-# take 2 MB, a usual second-level cache.
-BLOCK_ROWS = 1024
-# oneDNN prepares a kernel for every new number of rows, which takes longer than running it; so
-# large products are filled up to a multiple of this.
-ROW_MULTIPLE = 128
+from lstm_sentiment.fast.compiled import ZERO, compiled, is_compiled, on_threads
+
+# What a thread works on at a time is to stay in its second-level cache, 512 kB or more.
+BLOCK_ROWS = 64
+BLOCK_COLUMNS = 128
+BLOCK_SUMMED = 256
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (n, K) -> x W^T + b for a weight (M, K).
-
-    Where `_has_avx512`, it goes through oneDNN; at the sizes used here that takes half the time of
-    the product that PyTorch chooses by itself (MKL), which does not use AVX-512 on AMD processors.
-    """
-    if not _has_avx512(x):
+    """x (n, K) -> x W^T + b for a weight (M, K)."""
+    if not is_compiled(x):
         return nn.functional.linear(x, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK_ROWS)
-    product = torch.ops.mkldnn._linear_pointwise
-    results = [product(block, packed, bias, "none", [], "") for block in _blocks(x)]
-    return torch.cat(results)[: len(x)]
+    result = x.new_empty(len(x), len(weight))
+    added = np.empty(0, dtype=np.float32) if bias is None else bias.detach().numpy()
+    arrays = [tensor.detach().contiguous().numpy() for tensor in (x, weight)]
+    arguments = (*arrays, added, result.numpy())
+    on_threads(_linear_loops, _linear_on_threads, np.ones(len(x)), arguments)
+    return result
 
 
 def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
-    """(n, M), (n, K) -> (M, K): d_output^T x.
-
-    Where `_has_avx512`, as the weight gradient of a 1x1 convolution, which leads to oneDNN (see
-    `linear`) and takes half the time; with AVX2 only, that would take three times as long.
-    """
-    if not _has_avx512(x):
+    """(n, M), (n, K) -> (M, K): d_output^T x."""
+    if not is_compiled(x):
         return d_output.t() @ x
-    shape = (d_output.shape[1], x.shape[1], 1, 1)
-    pairs = zip(_blocks(d_output), _blocks(x), strict=True)
-    return sum(conv2d_weight(_as_images(b), shape, _as_images(a)) for a, b in pairs).view(shape[:2])
+    result = x.new_zeros(d_output.shape[1], x.shape[1])
+    arrays = [tensor.detach().contiguous().numpy() for tensor in (d_output, x)]
+    arguments = (*arrays, result.numpy())
+    on_threads(_gradient_loops, _gradient_on_threads, np.ones(len(result)), arguments)
+    return result
 
 
-def fast_dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """What `torch.nn.functional.dropout` does, in an eighth of the time on an AMD processor.
+@compiled
+def multiply(x, weight, result):
+    """result[:n] = x W^T for x (n, K) and W (M, K).
 
-    There PyTorch draws a double for each number of `x`, one after another, which took a tenth of a
-    training step. Here 16 random bits decide for each, which meets `p` to 0.00001: a random integer
-    of 64 bits, seen as four of 16, serves for four numbers.
+    Four rows with three columns at a time: each number fetched from memory then serves three or
+    four products, and the twelve sums and what they are made of fit into the 16 vector registers
+    that a processor with AVX2 has.
     """
-    kept = round((1 - p) * 2**16)  # of the 2^16 numbers that 16 bits can be
-    if not (training and x.device.type == "cpu" and 0 < kept < 2**16):
-        return nn.functional.dropout(x, p, training)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    is_kept = draws.view(torch.int16)[: x.numel()] < kept - 2**15
-    return x * is_kept.view(x.shape).to(x.dtype).mul_(2**16 / kept)
+    rows, columns = len(x) // 4 * 4, len(weight) // 3 * 3
+    for j in range(0, columns, 3):
+        w0, w1, w2 = weight[j], weight[j + 1], weight[j + 2]
+        for b in range(0, rows, 4):
+            x0, x1, x2, x3 = x[b], x[b + 1], x[b + 2], x[b + 3]
+            s00 = s01 = s02 = ZERO
+            s10 = s11 = s12 = ZERO
+            s20 = s21 = s22 = ZERO
+            s30 = s31 = s32 = ZERO
+            for k in range(x.shape[1]):
+                s00 += x0[k] * w0[k]
+                s01 += x0[k] * w1[k]
+                s02 += x0[k] * w2[k]
+                s10 += x1[k] * w0[k]
+                s11 += x1[k] * w1[k]
+                s12 += x1[k] * w2[k]
+                s20 += x2[k] * w0[k]
+                s21 += x2[k] * w1[k]
+                s22 += x2[k] * w2[k]
+                s30 += x3[k] * w0[k]
+                s31 += x3[k] * w1[k]
+                s32 += x3[k] * w2[k]
+            result[b, j], result[b, j + 1], result[b, j + 2] = s00, s01, s02
+            c = b + 1
+            result[c, j], result[c, j + 1], result[c, j + 2] = s10, s11, s12
+            c = b + 2
+            result[c, j], result[c, j + 1], result[c, j + 2] = s20, s21, s22
+            c = b + 3
+            result[c, j], result[c, j + 1], result[c, j + 2] = s30, s31, s32
+        for b in range(rows, len(x)):
+            x0 = x[b]
+            s00 = s01 = s02 = ZERO
+            for k in range(x.shape[1]):
+                s00 += x0[k] * w0[k]
+                s01 += x0[k] * w1[k]
+                s02 += x0[k] * w2[k]
+            result[b, j], result[b, j + 1], result[b, j + 2] = s00, s01, s02
+    for j in range(columns, len(weight)):
+        for b in range(len(x)):
+            s00 = ZERO
+            for k in range(x.shape[1]):
+                s00 += x[b, k] * weight[j, k]
+            result[b, j] = s00
 
 
-def _as_images(rows: Tensor) -> Tensor:
-    """(n, C) -> (n/64, C, 64, 1), as convolutions take it, laid out with the channels last."""
-    return rows.view(-1, ROW_MULTIPLE // 2, 1, rows.shape[1]).permute(0, 3, 1, 2)
+@compiled
+def _linear_loops(first, last, x, weight, bias, result):
+    for start in range(first, last, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, last)
+        multiply(x[start:stop], weight, result[start:stop])
+        if bias.size:
+            for i in range(start, stop):
+                for j in range(len(weight)):
+                    result[i, j] += bias[j]
 
 
-def _blocks(x: Tensor) -> list[Tensor]:
-    """x (n, C) in blocks of BLOCK_ROWS, the last filled up with zeros to a ROW_MULTIPLE."""
-    *whole, last = x.split(BLOCK_ROWS)
-    missing = -len(last) % ROW_MULTIPLE
-    return [*whole, nn.functional.pad(last, (0, 0, 0, missing)) if missing else last]
+@compiled
+def _gradient_loops(first, last, d_output, x, result):
+    """Rows `first` to `last` of the result, the columns of `d_output`: a sum over the rows of both,
+    which are turned block by block, so that what is summed lies side by side."""
+    n, width = x.shape
+    x_turned = np.empty((width, BLOCK_SUMMED), dtype=np.float32)
+    d_turned = np.empty((BLOCK_COLUMNS, BLOCK_SUMMED), dtype=np.float32)
+    products = np.empty((BLOCK_COLUMNS, width), dtype=np.float32)
+    for start in range(0, n, BLOCK_SUMMED):
+        stop = min(start + BLOCK_SUMMED, n)
+        _turn(x[start:stop], x_turned)
+        for left in range(first, last, BLOCK_COLUMNS):
+            right = min(left + BLOCK_COLUMNS, last)
+            turned = d_turned[: right - left]
+            _turn(d_output[start:stop, left:right], turned)
+            multiply(turned, x_turned, products)
+            for i in range(left, right):
+                for j in range(width):
+                    result[i, j] += products[i - left, j]
 
 
-def _has_avx512(tensor: Tensor) -> bool:
-    """Whether products in float32 on this processor can use AVX-512, through oneDNN."""
-    return (
-        tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+@compiled
+def _turn(block, turned):
+    """Rows (n, K) to the first n columns of (K, BLOCK_SUMMED); the others become zero."""
+    n = len(block)
+    for start in range(0, n, 16):  # a few rows at a time, whose columns then share cache lines
+        for j in range(len(turned)):
+            for i in range(start, min(start + 16, n)):
+                turned[j, i] = block[i, j]
+    turned[:, n:] = ZERO
+
+
+def _linear_shares(bounds, *arguments):
+    for share in numba.prange(len(bounds) - 1):
+        _linear_loops(bounds[share], bounds[share + 1], *arguments)
+
+
+def _gradient_shares(bounds, *arguments):
+    for share in numba.prange(len(bounds) - 1):
+        _gradient_loops(bounds[share], bounds[share + 1], *arguments)
+
+
+_linear_on_threads = compiled(_linear_shares, parallel=True)
+_gradient_on_threads = compiled(_gradient_shares, parallel=True)

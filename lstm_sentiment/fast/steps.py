@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from lstm_sentiment.fast import loops
+from lstm_sentiment.fast.compiled import is_compiled
 
 GATE_FACTORS = (1, 4, 2, 4)  # of f, i, o, s
 
@@ -130,8 +131,3 @@ def run_backward(
         torch.mm(da_n, weight.t(), out=dh_n)
         if mask is not None:
             dh_n.mul_(mask[:n])
-
-
-def is_compiled(tensor: Tensor) -> bool:
-    """Whether tensors of this device and dtype go through the compiled loops."""
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
