@@ -1,0 +1,50 @@
+"""Processors with AVX2 are all made to take the same loops; speeds are measured without that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import llvmlite.binding
+import pytest
+
+from lstm_sentiment.report.same_digits import fix_digits
+
+HAS_AVX2 = llvmlite.binding.get_host_cpu_features().get("avx2")
+REPORTED = """
+from lstm_sentiment.report.same_digits import fix_digits, in_a_fresh_process
+fix_digits()
+import os, numba, torch
+from torch.backends.cpu import get_cpu_capability
+print(get_cpu_capability(), torch.get_num_threads(), numba.config.CPU_NAME)
+print("avx512" in numba.config.CPU_FEATURES, in_a_fresh_process(get_cpu_capability))
+print(in_a_fresh_process(os.getenv, "MKL_CBWR"), in_a_fresh_process(torch.get_num_threads))
+"""
+
+
+@pytest.mark.skipif(not HAS_AVX2, reason="this processor has no AVX2")
+def test_what_is_wider_than_avx2_is_left_alone_but_where_speeds_are_compared():
+    command = [
+        sys.executable,
+        "-c",
+        "from torch.backends.cpu import *; print(get_cpu_capability())",
+    ]
+    best = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    command = [sys.executable, "-c", REPORTED]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"AVX2 2 haswell\nFalse {best}\nNone 2\n"
+
+
+@pytest.mark.skipif(not HAS_AVX2, reason="this processor has no AVX2")
+def test_it_says_that_it_came_too_late(capsys):
+    before = dict(os.environ)
+    fix_digits()
+    assert "torch was loaded before they could be fixed; restart" in capsys.readouterr().out
+    assert dict(os.environ) == before
+
+
+def test_it_says_that_a_processor_has_no_avx2(capsys, monkeypatch):
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", dict)
+    fix_digits()
+    assert "this processor has no AVX2" in capsys.readouterr().out
