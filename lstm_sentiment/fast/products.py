@@ -36,7 +36,7 @@ def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
         return d_output.t() @ x
     result = x.new_zeros(d_output.shape[1], x.shape[1])
     arrays = [tensor.detach().contiguous().numpy() for tensor in (d_output, x)]
-    arguments = (*arrays, result.numpy())
+    arguments = (*arrays, BLOCK_SUMMED, result.numpy())
     on_threads(_gradient_loops, _gradient_on_threads, np.ones(len(result)), arguments)
     return result
 
@@ -106,15 +106,16 @@ def _linear_loops(first, last, x, weight, bias, result):
 
 
 @compiled
-def _gradient_loops(first, last, d_output, x, result):
+def _gradient_loops(first, last, d_output, x, summed, result):
     """Rows `first` to `last` of the result, the columns of `d_output`: a sum over the rows of both,
-    which are turned block by block, so that what is summed lies side by side."""
+    `summed` at a time, which are turned so that what is summed lies side by side."""
+    # `summed` is no constant, by which a compiler might choose another order than elsewhere.
     n, width = x.shape
-    x_turned = np.empty((width, BLOCK_SUMMED), dtype=np.float32)
-    d_turned = np.empty((BLOCK_COLUMNS, BLOCK_SUMMED), dtype=np.float32)
+    x_turned = np.empty((width, summed), dtype=np.float32)
+    d_turned = np.empty((BLOCK_COLUMNS, summed), dtype=np.float32)
     products = np.empty((BLOCK_COLUMNS, width), dtype=np.float32)
-    for start in range(0, n, BLOCK_SUMMED):
-        stop = min(start + BLOCK_SUMMED, n)
+    for start in range(0, n, summed):
+        stop = min(start + summed, n)
         _turn(x[start:stop], x_turned)
         for left in range(first, last, BLOCK_COLUMNS):
             right = min(left + BLOCK_COLUMNS, last)
@@ -128,7 +129,7 @@ def _gradient_loops(first, last, d_output, x, result):
 
 @compiled
 def _turn(block, turned):
-    """Rows (n, K) to the first n columns of (K, BLOCK_SUMMED); the others become zero."""
+    """Rows (n, K) to the first n columns of (K, summed); the others become zero."""
     n = len(block)
     for start in range(0, n, 16):  # a few rows at a time, whose columns then share cache lines
         for j in range(len(turned)):

@@ -1,8 +1,8 @@
 """The same digits from every x86-64 processor with AVX2, whatever wider instructions it has.
 
 Libraries choose their loops by the processor, each of which rounds otherwise, and fifty epochs make
-much of a last digit. Here they are told to choose what all these processors have, and two threads,
-because sums over a batch depend on the number. The layer's own loops lose nothing by it. PyTorch's
+much of a last digit. Here they are told to choose what all these processors have. The layer's own
+loops lose nothing by it, and take any number of threads to the same sums. PyTorch's
 matrix products, which the trainings hardly use, take twice as long; so speeds are compared
 `in_a_fresh_process`.
 """
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-THREADS = 2
 LIBRARIES = {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own loops,
     "MKL_CBWR": "COMPATIBLE",  # its matrix products: those of AVX2 differ between Intel and AMD
@@ -28,7 +27,6 @@ LIBRARIES = {
 LOOPS = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse4.2",
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
 }
 
 
