@@ -1,10 +1,9 @@
 """The same digits from every x86-64 processor with AVX2, whatever wider instructions it has.
 
-Libraries choose their loops by the processor, each of which rounds otherwise, and fifty epochs make
-much of a last digit. Here they are told to choose what all these processors have. The layer's own
-loops lose nothing by it, and take any number of threads to the same sums. PyTorch's
-matrix products, which the trainings hardly use, take twice as long; so speeds are compared
-`in_a_fresh_process`.
+Libraries choose their loops by the processor, and these round differently; fifty epochs make much
+of a last digit. Here they are told to choose what all these processors have. The layer's own loops
+lose nothing by it, and come to the same sums on any number of threads. PyTorch's matrix products,
+which the trainings hardly use, take twice as long; so speeds are compared `in_a_fresh_process`.
 """
 
 from __future__ import annotations
