@@ -193,6 +193,7 @@ class Batch(NamedTuple):
     lengths: torch.Tensor  # (B,) int64, each at least 1
     labels: torch.Tensor | None  # (B,) float32
     rows: torch.Tensor  # (B,) int64, positions in the dataset
+    offsets: torch.Tensor | None = None  # (B, T, D) float32, to be added to the words' vectors
 
     def to(self, device: torch.device) -> Batch:
         """With indices and labels on `device`; lengths are read on the CPU."""

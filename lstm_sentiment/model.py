@@ -88,15 +88,22 @@ class SentimentLSTM(nn.Module):
         self.output = nn.Linear(states * hidden_size, 1)
         self.float()  # as the vectors, whatever PyTorch's default is
 
-    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,)."""
+    def forward(self, token_ids: Tensor, lengths: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,).
+
+        `offsets` (B, T, D) are added to the words' vectors."""
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,) ascending, (B, T)
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
-        if self.training and self.spatial_dropout.p:
-            # Not vectors[rows], whose gradient is not the same each time; see `run_cells`.
-            spread = nn.functional.embedding(rows, vectors).transpose(1, 2)  # (B, D, T)
-            return self.classify(self.spatial_dropout(spread).transpose(1, 2), lengths)
-        return self.classify(vectors, lengths, rows)
+        is_spatial = self.training and self.spatial_dropout.p > 0
+        if offsets is None and not is_spatial:
+            return self.classify(vectors, lengths, rows)
+        # Not vectors[rows], whose gradient is not the same each time; see `run_cells`.
+        spread = nn.functional.embedding(rows, vectors)  # (B, T, D)
+        if offsets is not None:
+            spread = spread + offsets
+        if is_spatial:
+            spread = self.spatial_dropout(spread.transpose(1, 2)).transpose(1, 2)
+        return self.classify(spread, lengths)
 
     def classify(self, vectors: Tensor, lengths: Tensor, rows: Tensor | None = None) -> Tensor:
         """Word vectors (B, T, D), or a table (U, D) of them with rows (B, T), to logits (B,)."""

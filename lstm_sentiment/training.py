@@ -50,9 +50,9 @@ class TrainingConfig:
     averaging_decay: what is validated and kept are averages of the weights over the steps, in which
         a step counts this many times as much as the next (after Polyak & Juditsky 1992); 0: the
         weights. The average reaches back some 1 / (1 - averaging_decay) steps.
-    adversarial_norm: each step also learns from word vectors that are moved in the direction in
-        which the loss of the batch grows fastest, all together by this length (after Miyato et al.
-        2017, who move those of each review); 0: it does not.
+    adversarial_norm: each step also learns from reviews whose word vectors are moved in the
+        direction in which the review's loss grows fastest, by this length (Miyato et al. 2017,
+        whose length is five times the root mean square of a vector's components); 0: it does not.
     clip_norm: gradients with a larger norm are scaled down to it (Pascanu et al. 2013).
     seed: of the order of reviews and of dropout. The same one gives the same digits; on a GPU,
         where this is not tried, set the environment variable CUBLAS_WORKSPACE_CONFIG to :4096:8.
@@ -140,11 +140,13 @@ def train(
             totals: Counter = Counter()
             for batch in tqdm(loader, desc=f"epoch {epoch}", unit="batch", delay=20, leave=False):
                 batch = batch.to(device)
+                if config.adversarial_norm:
+                    batch = with_offsets(batch, model)
                 loss, measured = task.loss(model, batch, config)
                 optimizer.zero_grad()
                 loss.backward()
                 if config.adversarial_norm:
-                    add_adversarial_gradient(task, model, batch, config)
+                    task.loss(model, moved(batch, config), config)[0].backward()
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
                 optimizer.step()
                 scheduler.step()
@@ -185,7 +187,8 @@ def sentiment_loss(
     model: nn.Module, batch: Batch, config: TrainingConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean binary cross-entropy of a batch; its sum over the batch and how many are right."""
-    logits = model(batch.token_ids, batch.lengths)  # (B,)
+    offsets = () if batch.offsets is None else (batch.offsets,)
+    logits = model(batch.token_ids, batch.lengths, *offsets)  # (B,)
     labels = batch.labels
     if labels is None:
         raise DataError("the reviews to learn from have no labels")
@@ -288,22 +291,19 @@ def average_of_weights(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
-def add_adversarial_gradient(
-    task: Task, model: nn.Module, batch: Batch, config: TrainingConfig
-) -> None:
-    """Add the gradient of the loss with word vectors moved along their gradient."""
-    weight = model.get_parameter("embedding.weight")
-    original, gradient = weight.detach().clone(), weight.grad
-    if gradient is None:
-        raise ValueError("adversarial_norm needs word vectors that are not frozen")
-    with torch.no_grad():
-        length = gradient.norm().item() + 1e-12
-        weight.add_(gradient, alpha=config.adversarial_norm / length)
-    try:
-        task.loss(model, batch, config)[0].backward()
-    finally:
-        with torch.no_grad():
-            weight.copy_(original)
+def with_offsets(batch: Batch, model: nn.Module) -> Batch:
+    """`batch` with offsets of zero, whose gradient is that of the loss at each word."""
+    vectors = model.get_parameter("embedding.weight")
+    offsets = vectors.new_zeros(*batch.token_ids.shape, vectors.shape[1]).requires_grad_()
+    return batch._replace(offsets=offsets)
+
+
+def moved(batch: Batch, config: TrainingConfig) -> Batch:
+    """`batch` with each review moved along its gradient by `config.adversarial_norm`."""
+    offsets: Any = batch.offsets
+    gradient = offsets.grad  # (B, T, D)
+    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return batch._replace(offsets=gradient * (config.adversarial_norm / norms)[:, None, None])
 
 
 def require_finite(row: dict, model: nn.Module, config: TrainingConfig) -> None:

@@ -320,7 +320,7 @@ def test_without_texts_the_training_reviews_of_the_split_are_taken(monkeypatch, 
 
 @pytest.fixture
 def small_distillation(monkeypatch, request):
-    monkeypatch.setattr(presets, "PRETRAINED", {**SMALL, "epochs": 2})
+    monkeypatch.setattr(presets, "ADVERSARIAL", {**SMALL, "epochs": 2})
     monkeypatch.setattr(presets, "DISTILLED", {**SMALL, "pieces": 1})
     monkeypatch.setattr(distillation, "language_model", lambda **_: None)
     monkeypatch.setattr(reviews, "CHOOSING", 60)

@@ -1,6 +1,7 @@
 """Tokens, splits, batches and trainings are those recorded before the package was rebuilt.
 
-Whatever changes one of these numbers changes results that were published with them.
+The training with adversarial steps is that recorded when they began to move each review. Whatever
+changes one of these numbers changes results that were published with them.
 """
 
 from __future__ import annotations

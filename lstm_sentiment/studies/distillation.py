@@ -38,7 +38,7 @@ SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
 MODELS = ("NB-weighted bigrams", "fine-tuned LSTM", "fine-tuned LSTM, backward")
-CONFIGURATION = json.dumps({"teacher": presets.PRETRAINED, "classifier": presets.DISTILLED})
+CONFIGURATION = json.dumps({"teacher": presets.ADVERSARIAL, "classifier": presets.DISTILLED})
 Labelled = tuple[Sequence[Sequence[str]], np.ndarray]
 
 
@@ -64,7 +64,7 @@ class Teacher(NamedTuple):
 
 def make_teacher(training: Labelled, validation: Labelled, seed: int = 0) -> Teacher:
     """Of reviews and labels 0 and 1; `validation` chooses the epochs and the weights."""
-    settings = {**presets.PRETRAINED, "random_state": seed}
+    settings = {**presets.ADVERSARIAL, "random_state": seed}
     forward = SentimentClassifier(**settings).fit(*training, validation)
     settings["start"] = language_model(backward=True)
     backward = SentimentClassifier(**settings).fit(

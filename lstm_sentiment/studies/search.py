@@ -51,8 +51,7 @@ START = {
 def suggest(trial: optuna.Trial) -> dict:
     """The settings to try next.
 
-    More units and adversarial steps are left out: in the ablation they take two to three times as
-    long and are no better.
+    More units are left out: in the ablation they take twice as long and are no better.
     """
     settings = {
         "hidden_size": trial.suggest_categorical("hidden_size", [64, 128]),
