@@ -320,7 +320,8 @@ def test_without_texts_the_training_reviews_of_the_split_are_taken(monkeypatch, 
 
 @pytest.fixture
 def small_distillation(monkeypatch, request):
-    monkeypatch.setattr(presets, "ADVERSARIAL", {**SMALL, "epochs": 2})
+    for name in ("PRETRAINED", "ADVERSARIAL"):
+        monkeypatch.setattr(presets, name, {**SMALL, "epochs": 2})
     monkeypatch.setattr(presets, "DISTILLED", {**SMALL, "pieces": 1})
     monkeypatch.setattr(distillation, "language_model", lambda **_: None)
     monkeypatch.setattr(reviews, "CHOOSING", 60)
@@ -343,13 +344,13 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     assert (few.sizes["train_n"], more.sizes["train_n"]) == (70, 70 + 60)
 
     table = run_distillation([0, 1])
-    names = [*distillation.MODELS, "teacher", "classifier"]
+    names = [*distillation.MODELS, "fine-tuned LSTM", "teacher", "classifier"]
     more_names = [f"{name}, 130 labels" for name in names]
     assert table["name"].tolist() == [*names, *names, *more_names]
-    assert table["seed"].tolist() == [0] * 5 + [1] * 5 + [0] * 5
+    assert table["seed"].tolist() == [0] * 6 + [1] * 6 + [0] * 6
     assert table["held_out_accuracy"].between(0.4, 1).all()
-    assert table["choosing_accuracy"].isna().tolist() == [False] * 10 + [True] * 5
-    assert (table["seconds"].diff()[1:5] >= 0).all()
+    assert table["choosing_accuracy"].isna().tolist() == [False] * 12 + [True] * 6
+    assert (table["seconds"].diff()[1:6] >= 0).all()
     assert (table.loc[0, "held_out_accuracy"], table.loc[0, "plain"]) > (0.9, 0.4)
     bigrams = table["name"].str.startswith("NB")
     gained = table["only_right"] - table["only_bigrams_right"]
