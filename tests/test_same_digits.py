@@ -36,11 +36,11 @@ def test_what_is_wider_than_avx2_is_left_alone_but_where_speeds_are_compared():
 
 
 @pytest.mark.skipif(not HAS_AVX2, reason="this processor has no AVX2")
-def test_it_says_that_it_came_too_late(capsys):
-    before = dict(os.environ)
+def test_it_says_that_it_came_too_late(capsys, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     fix_digits()
-    assert "torch was loaded before they could be fixed; restart" in capsys.readouterr().out
-    assert dict(os.environ) == before
+    assert "torch came before the digits were fixed; some may differ" in capsys.readouterr().out
+    assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
 
 
 def test_it_says_that_a_processor_has_no_avx2(capsys, monkeypatch):

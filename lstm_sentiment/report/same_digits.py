@@ -38,13 +38,13 @@ def fix_digits() -> None:
 
     if not llvmlite.binding.get_host_cpu_features().get("avx2"):
         print("this processor has no AVX2: its digits will differ a little from the committed ones")
-    elif loaded := {"numpy", "torch", "numba"} & sys.modules.keys():
+        return
+    if loaded := {"numpy", "torch", "numba"} & sys.modules.keys():
         print(
-            f"digits may differ a little from the committed ones: {', '.join(sorted(loaded))} "
-            "was loaded before they could be fixed; restart the kernel and run all cells"
+            f"{', '.join(sorted(loaded))} came before the digits were fixed; some may differ a "
+            "little from the committed ones, unless a new kernel runs all cells"
         )
-    else:
-        os.environ |= LIBRARIES | LOOPS
+    os.environ |= LIBRARIES | LOOPS
 
 
 def in_a_fresh_process(function: Callable, *arguments: Any) -> Any:
