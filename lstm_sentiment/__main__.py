@@ -103,7 +103,7 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
         "data": {"source": source, "reviews": len(reviews), "settings": settings},
         "seconds": {"training": history["seconds"].sum()},
     }
-    write_metrics(folder / "metrics.json", {**results, "baselines": {}, **facts})
+    write_metrics(folder / "metrics.json", {**results, **facts})
     print(best_epoch(history).to_frame().T.to_string(index=False))
     print(evaluation_table(results).to_string())
 
@@ -448,7 +448,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _rate(text: str) -> float:
     if not 0 < float(text) < 1e3:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 1,000, got {text}")
     return float(text)
 
 

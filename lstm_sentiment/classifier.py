@@ -7,6 +7,7 @@ network, training. What it does once it is fitted is in `predictor`; it is saved
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
 
     Texts = Iterable[str | Sequence[str]]
 
-TRAINING_SETTINGS = (
-    *("epochs", "batch_size", "learning_rate", "schedule", "clip_norm", "label_smoothing"),
-    *("embedding_rate_factor", "recurrent_rate_factor", "averaging_decay", "adversarial_norm"),
-)
+TRAINING_SETTINGS = tuple(field.name for field in fields(TrainingConfig) if field.name != "seed")
 
 
 class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
@@ -169,7 +167,8 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             teacher: a classifier with `predict_proba` for the same labels; the network also learns
                 what it makes of the `unlabelled` texts (distillation, Hinton et al. 2015), and its
                 last epoch is kept.
-            checkpoint, resume, on_epoch: see `train`.
+            checkpoint, resume, on_epoch: see `train`; where the keyboard interrupts it, `history_`
+                has the epochs completed.
 
         Raises:
             DataError: a text is no string, or the labels are not of two classes.
@@ -188,9 +187,10 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             targets = np.append(targets, of_teacher)
             token_lists, unlabelled = [*token_lists, *unlabelled], []
         self.vocabulary_, matrix, lstm_weights = self._start(token_lists, unlabelled)
-        self.max_length_ = (
-            self.max_length or choose_max_length([len(tokens) for tokens in token_lists]).max_length
-        )
+        max_length = self.max_length
+        if max_length is None:
+            max_length = choose_max_length([len(tokens) for tokens in token_lists]).max_length
+        self.max_length_ = max_length
         token_lists, targets = with_pieces(token_lists, targets, self.pieces, self.random_state)
         torch.manual_seed(self.random_state)
         options = self._of(MODEL_OPTIONS)
@@ -280,16 +280,18 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             vectors = load_word_vectors(vectors, vocabulary.words, texts, self.vector_size)
         return vocabulary, build_embedding_matrix(vocabulary, vectors)[0], {}
 
-    def save(self, path: str | Path = "artifacts", in_8_bits: bool = False) -> None:
+    def save(self, path: str | Path = "artifacts") -> None:
         """Write one safetensors file: `path`, or `model.safetensors` in the folder `path`.
 
-        in_8_bits: the word vectors in a quarter of the space, see `save_tensors`.
+        It is for judging texts: `vocabulary`, `start` and `vectors` given as an object are not kept
+        for another `fit`.
 
         Raises:
             OSError: it cannot be written.
         """
         check_is_fitted(self)
         given = self._of(self.get_params())
+        given = {n: str(v) if isinstance(v, Path) else v for n, v in given.items()}
         settings = {name: value for name, value in given.items() if _is_plain(value)}
         settings |= {"start": None, "max_length": self.max_length_}
         settings["hidden_size"] = self.model_.lstm.hidden_size
@@ -300,8 +302,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "temperature": self.temperature_,
         }
-        rounded = ("embedding.weight",) if in_8_bits else ()
-        save_tensors(model_file(path), tensors, description, rounded)
+        save_tensors(model_file(path), tensors, description)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -160,7 +160,7 @@ def _part_sizes(class_sizes: np.ndarray, fractions: Sequence[float]) -> np.ndarr
 
 # ---- Pieces ----
 
-PIECE_LENGTHS = (2, 40)  # words
+PIECE_LENGTHS = (2, 40)  # words, the longer one excluded
 
 
 def with_pieces(
@@ -168,8 +168,8 @@ def with_pieces(
 ) -> tuple[list[Sequence[str]], np.ndarray]:
     """The reviews, and `n` pieces of each longer one, with its label; all labels.
 
-    A model that only ever read whole reviews judges a single sentence badly. A piece has 2 to 40
-    words from a random place, 2 to 4 as often as 20 to 40. Its label is that of the review: right
+    A model that only ever read whole reviews judges a single sentence badly. A piece has 2 to 39
+    words from a random place, 2 or 3 as often as 20 to 39. Its label is that of the review: right
     in the mean, which is what a probability is to say. What has 40 words or fewer stays whole.
     """
     rng = np.random.default_rng(seed)
@@ -193,7 +193,7 @@ class Batch(NamedTuple):
     lengths: torch.Tensor  # (B,) int64, each at least 1
     labels: torch.Tensor | None  # (B,) float32
     rows: torch.Tensor  # (B,) int64, positions in the dataset
-    offsets: torch.Tensor | None = None  # (B, T, D) float32, to be added to the words' vectors
+    perturbation: torch.Tensor | None = None  # (B, T, D) float32, added to the words' vectors
 
     def to(self, device: torch.device) -> Batch:
         """With indices and labels on `device`; lengths are read on the CPU."""

@@ -96,10 +96,11 @@ def build_embedding_matrix(
     """
     row_of = vectors.key_to_index
     found = {}  # index of a word -> row of its vector
-    for index, word in enumerate(vocabulary.words):
+    first = len(RESERVED_WORDS)
+    for index, word in enumerate(vocabulary.words[first:], start=first):
         # Cased vectors know "Hollywood" only.
         form = next((f for f in (word, word.capitalize(), word.upper()) if f in row_of), None)
-        if form is not None and index >= len(RESERVED_WORDS):
+        if form is not None:
             found[index] = row_of[form]
     known = _usable(vectors.vectors[list(found.values())])  # (n, D)
     shape = (len(vocabulary), vectors.vector_size)
@@ -153,6 +154,7 @@ def train_word_vectors(
         epochs: passes over the texts.
         window: how many words to each side count as context.
         min_count: words that occur less often get no vector.
+        seed: of the vectors before training.
 
     Raises:
         DataError: no word occurs `min_count` times.
@@ -227,5 +229,5 @@ def training_key(token_lists: Sequence[Sequence[str]], settings: dict) -> str:
 
     digest = hashlib.sha256(json.dumps([__version__, settings]).encode())
     for tokens in token_lists:
-        digest.update(" ".join(tokens).encode() + b"\n")
+        digest.update(json.dumps(list(tokens)).encode())
     return digest.hexdigest()[:16]

@@ -88,9 +88,9 @@ def compare(labels: ArrayLike, probabilities_a: ArrayLike, probabilities_b: Arra
     `p_value` of McNemar's test (1947) in its exact form: how probable a split of those reviews at
     least as uneven is if both models are equally accurate.
     """
-    checked_labels, a = _checked_predictions(labels, probabilities_a)
-    checked_labels, b = _checked_predictions(labels, probabilities_b)
-    a_right, b_right = ((p >= 0.5) == checked_labels for p in (a, b))
+    truth, a = _checked_predictions(labels, probabilities_a)
+    _, b = _checked_predictions(labels, probabilities_b)
+    a_right, b_right = ((p >= 0.5) == truth for p in (a, b))
     only_a, only_b, n = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum()), len(a)
     chances = np.array([only_a, only_b, n - only_a - only_b]) / n
     resampled = np.random.default_rng(0).multinomial(n, chances, size=BOOTSTRAP_SAMPLES)
@@ -124,17 +124,20 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     Temperature scaling (Guo et al., 2017): T above 1 says that the model is too sure. The verdicts
     do not change; the calibrated probabilities are `scipy.special.expit(logits / T)`.
 
-    T is sought between 0.05 and 20; a model without a single error gets the lower end, one no
-    better than chance the upper.
+    The labels 0 and 1 are drawn in a little, the more the fewer there are (Platt 1999), so that a
+    few reviews without an error do not ask for certainty. T is sought between 0.05 and 20; a model
+    no better than chance gets the upper end.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(logits).all():
         raise ValueError(f"logits must be finite, got {logits[~np.isfinite(logits)][:5].tolist()}")
     labels, _ = _checked_predictions(labels, expit(logits))
-    margins = np.where(labels == 1, logits, -logits)  # above 0 where the model is right
+    positive, negative = labels.sum(), (1 - labels).sum()
+    targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
     def cross_entropy(log_temperature: float) -> float:
-        return np.logaddexp(0, -margins / np.exp(log_temperature)).mean()
+        scaled = logits / np.exp(log_temperature)
+        return (np.logaddexp(0, scaled) - targets * scaled).mean()
 
     # It has one valley: convex in 1 / T, of which log T is a monotone function.
     found = minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURE_RANGE), method="bounded")

@@ -189,7 +189,7 @@ class RecurrentLayer(nn.Module):
             for _ in range(directions)
         )
 
-    run = staticmethod(run_cells)
+    run = staticmethod(run_cells)  # `LSTMLayer` has faster ways
 
     def forward(
         self,

@@ -6,7 +6,6 @@ applied once, by the loss (`BCEWithLogitsLoss`) in training and by `predict_prob
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,7 +60,7 @@ class SentimentLSTM(nn.Module):
     ):
         super().__init__()
         if isinstance(embedding_matrix, Tensor):
-            embedding_matrix = embedding_matrix.float().cpu().numpy()
+            embedding_matrix = embedding_matrix.detach().float().cpu().numpy()
         vectors = torch.from_numpy(np.array(embedding_matrix, dtype=np.float32))  # a copy
         if vectors[PADDING_INDEX].any():
             raise ValueError("row 0 of embedding_matrix stands for padding; it must be zero")
@@ -88,19 +87,21 @@ class SentimentLSTM(nn.Module):
         self.output = nn.Linear(states * hidden_size, 1)
         self.float()  # as the vectors, whatever PyTorch's default is
 
-    def forward(self, token_ids: Tensor, lengths: Tensor, offsets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, token_ids: Tensor, lengths: Tensor, perturbation: Tensor | None = None
+    ) -> Tensor:
         """Word indices (B, T), right-padded with 0, and lengths (B,) to logits (B,).
 
-        `offsets` (B, T, D) are added to the words' vectors."""
+        `perturbation` (B, T, D) is added to the words' vectors."""
         words, rows = torch.unique(token_ids, return_inverse=True)  # (U,) ascending, (B, T)
         vectors = self.embedding_dropout(self.embedding(words))  # (U, D)
         is_spatial = self.training and self.spatial_dropout.p > 0
-        if offsets is None and not is_spatial:
+        if perturbation is None and not is_spatial:
             return self.classify(vectors, lengths, rows)
         # Not vectors[rows], whose gradient is not the same each time; see `run_cells`.
         spread = nn.functional.embedding(rows, vectors)  # (B, T, D)
-        if offsets is not None:
-            spread = spread + offsets
+        if perturbation is not None:
+            spread = spread + perturbation
         if is_spatial:
             spread = self.spatial_dropout(spread.transpose(1, 2)).transpose(1, 2)
         return self.classify(spread, lengths)
@@ -131,32 +132,16 @@ def mean_max(outputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return mean, outputs.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=1)
 
 
-# Of each model that is being evaluated: in how many places at once, and its modes before.
-_evaluated: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
-_one_at_a_time = threading.Lock()
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` without dropout; afterwards, whatever happens in between, as it was.
-
-    Several threads may do so at once; the last to leave restores it.
-    """
-    with _one_at_a_time:
-        before = [(module, module.training) for module in model.modules()]
-        places, modes = _evaluated.get(model, (0, before))
-        _evaluated[model] = (places + 1, modes)
-        model.eval()
+    """`model` without dropout; afterwards, whatever happens in between, as it was."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         yield
     finally:
-        with _one_at_a_time:
-            places, modes = _evaluated.pop(model)
-            if places > 1:
-                _evaluated[model] = (places - 1, modes)
-            else:
-                for module, was_training in modes:
-                    module.training = was_training
+        for module, was_training in before:
+            module.training = was_training
 
 
 class WordStream:

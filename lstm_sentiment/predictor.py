@@ -214,6 +214,7 @@ class TextPredictor:
 
 
 def model_file(path: str | Path) -> Path:
+    """The file that `path` names, or in the folder `path` the one that `save` writes."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path / MODEL_FILE
 

@@ -265,10 +265,14 @@ def truncate(
 
     `keep="head_and_tail"` keeps the first quarter of `max_length` from the beginning and the rest
     from the end, where reviewers sum up (Sun et al. 2019, who keep 128 + 382 of 510 tokens);
-    "head" and "tail" keep one end only.
+    "head" and "tail" keep one end only. ValueError: `keep` is none of these, or nothing would be
+    left.
     """
-    if keep not in HEAD_SHARES:
-        raise ValueError(f"keep is {keep!r}; it must be one of {sorted(HEAD_SHARES)}")
+    if keep not in HEAD_SHARES or max_length < 1:
+        raise ValueError(
+            f"keep and max_length are {keep!r} and {max_length}; they must be one of "
+            f"{sorted(HEAD_SHARES)} and at least 1"
+        )
     if len(token_ids) <= max_length:
         return token_ids
     head = int(HEAD_SHARES[keep] * max_length)

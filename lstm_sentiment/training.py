@@ -42,7 +42,8 @@ class TrainingConfig:
     epochs: passes over the training reviews.
     batch_size: reviews per step.
     learning_rate: Adam's highest.
-    schedule: "one_cycle", it rises to it and falls to zero, see `one_cycle`; or "constant".
+    schedule: "one_cycle", the rate rises to `learning_rate` and falls to zero, see `one_cycle`; or
+        "constant".
     embedding_rate_factor: word vectors that are fine-tuned learn at this multiple of it.
     recurrent_rate_factor: the LSTM learns at this multiple of it.
     label_smoothing: the labels 0 and 1 become half of this and 1 minus half of it (Szegedy et al.
@@ -94,7 +95,9 @@ def train(
     batch, see `processes`; the first writes the checkpoint.
 
     Args:
-        model: the network; it is moved to `pick_device()`.
+        model: the network; it is moved to `pick_device()`. Its word vectors are the parameter
+            `embedding.weight`, its recurrent layers the module `lstm`, if rates of their own or
+            adversarial steps are to find them.
         training_set, validation_set: what to learn from, and what chooses the epoch.
         config: how to train.
         task: what to minimise and to measure; `SENTIMENT` where None.
@@ -141,12 +144,12 @@ def train(
             for batch in tqdm(loader, desc=f"epoch {epoch}", unit="batch", delay=20, leave=False):
                 batch = batch.to(device)
                 if config.adversarial_norm:
-                    batch = with_offsets(batch, model)
+                    batch = with_perturbation(batch, model)
                 loss, measured = task.loss(model, batch, config)
                 optimizer.zero_grad()
                 loss.backward()
                 if config.adversarial_norm:
-                    task.loss(model, moved(batch, config), config)[0].backward()
+                    task.loss(model, perturbed(batch, config), config)[0].backward()
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
                 optimizer.step()
                 scheduler.step()
@@ -187,8 +190,7 @@ def sentiment_loss(
     model: nn.Module, batch: Batch, config: TrainingConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean binary cross-entropy of a batch; its sum over the batch and how many are right."""
-    offsets = () if batch.offsets is None else (batch.offsets,)
-    logits = model(batch.token_ids, batch.lengths, *offsets)  # (B,)
+    logits = model(batch.token_ids, batch.lengths, batch.perturbation)  # (B,)
     labels = batch.labels
     if labels is None:
         raise DataError("the reviews to learn from have no labels")
@@ -291,19 +293,20 @@ def average_of_weights(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
-def with_offsets(batch: Batch, model: nn.Module) -> Batch:
-    """`batch` with offsets of zero, whose gradient is that of the loss at each word."""
+def with_perturbation(batch: Batch, model: nn.Module) -> Batch:
+    """`batch` with a perturbation of zero, whose gradient is that of the loss at each word."""
     vectors = model.get_parameter("embedding.weight")
-    offsets = vectors.new_zeros(*batch.token_ids.shape, vectors.shape[1]).requires_grad_()
-    return batch._replace(offsets=offsets)
+    zero = vectors.new_zeros(*batch.token_ids.shape, vectors.shape[1])
+    return batch._replace(perturbation=zero.requires_grad_())
 
 
-def moved(batch: Batch, config: TrainingConfig) -> Batch:
-    """`batch` with each review moved along its gradient by `config.adversarial_norm`."""
-    offsets: Any = batch.offsets
-    gradient = offsets.grad  # (B, T, D)
-    norms = gradient.flatten(1).norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
-    return batch._replace(offsets=gradient * (config.adversarial_norm / norms)[:, None, None])
+def perturbed(batch: Batch, config: TrainingConfig) -> Batch:
+    """`batch` with each review moved along its gradient by `config.adversarial_norm`; one whose
+    gradient has vanished, hardly."""
+    before: Any = batch.perturbation
+    gradient = before.grad  # (B, T, D)
+    norms = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return batch._replace(perturbation=gradient * (config.adversarial_norm / norms)[:, None, None])
 
 
 def require_finite(row: dict, model: nn.Module, config: TrainingConfig) -> None:

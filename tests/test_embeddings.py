@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lstm_sentiment.embeddings import build_embedding_matrix, load_word_vectors, train_word_vectors
+from lstm_sentiment.embeddings import (
+    build_embedding_matrix,
+    load_word_vectors,
+    train_word_vectors,
+    training_key,
+)
 from lstm_sentiment.files.vectors import as_keyed_vectors
 from lstm_sentiment.text import DataError, Vocabulary
 
@@ -86,6 +91,7 @@ def test_vectors_are_kept_for_the_same_texts_and_settings_only(token_lists, data
     train_word_vectors(token_lists[1:], **TRAINING)
     train_word_vectors(token_lists, **TRAINING | {"vector_size": 13})
     assert len(list(data_home.iterdir())) == 3
+    assert training_key([["new york"]], {}) != training_key([["new", "york"]], {})
     monkeypatch.setattr(gensim.models, "Word2Vec", None)  # nothing can be trained
     assert_same_vectors(train_word_vectors(token_lists, **TRAINING), trained)
 

@@ -177,16 +177,22 @@ def test_temperature_equals_the_fit_of_logistic_regression_and_calibrates(scale)
 
 
 @pytest.mark.parametrize(
-    ("labels", "logits", "end"),
+    ("labels", "logits"),
     [
-        ([1, 1, 0], [1.0, 2.0, -1.0], 0.05),  # without an error
-        ([0, 0, 1], [1.0, 2.0, -1.0], 20),  # without a clue
-        ([1, 0, 1], [2000.0, -2000.0, -500.0], 20),
+        ([0, 0, 1], [1.0, 2.0, -1.0]),  # without a clue
+        ([1, 0, 1], [2000.0, -2000.0, -500.0]),
     ],
 )
-def test_temperature_has_ends_and_great_logits_do_not_overflow(labels, logits, end):
+def test_temperature_has_an_end_and_great_logits_do_not_overflow(labels, logits):
     with np.errstate(over="raise", invalid="raise"):
-        assert fit_temperature(labels, logits) == pytest.approx(end, rel=0.01)
+        assert fit_temperature(labels, logits) == pytest.approx(20, rel=0.01)
+
+
+def test_few_reviews_without_an_error_do_not_ask_for_certainty():
+    labels = np.arange(40) % 2
+    temperatures = [fit_temperature(labels[:n], (6 * labels - 3)[:n]) for n in (4, 40)]
+    odds = expit(3 / np.array(temperatures))
+    np.testing.assert_allclose(odds, [3 / 4, 21 / 22], rtol=1e-3)  # (n / 2 + 1) / (n / 2 + 2)
 
 
 # ---- metrics.json ----

@@ -32,9 +32,9 @@ def test_speeds_are_compared_with_the_first_model(clock):
     class Timed(SentimentLSTM):
         seconds = 1.0
 
-        def forward(self, token_ids, lengths):
+        def forward(self, *inputs):
             clock[0] += self.seconds
-            return super().forward(token_ids, lengths)
+            return super().forward(*inputs)
 
     matrix = small_model().embedding.weight.detach()
     first, second = Timed(matrix, 3), Timed(matrix, 3)

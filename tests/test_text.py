@@ -219,9 +219,10 @@ def test_what_was_asked_for_is_kept_of_a_long_review_and_all_of_a_short_one(keep
     assert encoded[2] == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_an_unknown_part_to_keep_is_refused_though_nothing_is_cut():
-    with pytest.raises(ValueError, match="keep is 'ends'; it must be one of"):
-        truncate([2, 3], 5, "ends")
+@pytest.mark.parametrize(("max_length", "keep"), [(5, "ends"), (0, "head"), (-1, "tail")])
+def test_what_leaves_nothing_or_is_unknown_is_refused_though_nothing_is_cut(max_length, keep):
+    with pytest.raises(ValueError, match=f"are '{keep}' and {max_length}; they must be one of"):
+        truncate([2, 3], max_length, keep)
 
 
 # ---- Labels ----

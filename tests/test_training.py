@@ -18,14 +18,14 @@ from lstm_sentiment.training import (
     best_epoch,
     make_optimizer,
     make_scheduler,
-    moved,
     one_cycle,
+    perturbed,
     pick_device,
     predict_logits,
     predict_proba,
     score,
     train,
-    with_offsets,
+    with_perturbation,
 )
 
 FAST = TrainingConfig(epochs=6, batch_size=8, learning_rate=0.02)
@@ -249,10 +249,10 @@ def test_adversarial_steps_move_each_review_uphill(datasets, monkeypatch, freeze
     train(model, *datasets, ADVERSARIAL, SENTIMENT._replace(loss=recording))
     assert len(losses) == 6
     for clean, changed in zip(seen[::2], seen[1::2], strict=True):
-        assert not clean.offsets.any()
-        norms = changed.offsets.flatten(1).norm(dim=1)
+        assert not clean.perturbation.any()
+        norms = changed.perturbation.flatten(1).norm(dim=1)
         torch.testing.assert_close(norms, torch.full_like(norms, 0.5))
-        assert not changed.offsets[clean.token_ids == 0].any(), "padding stays zero"
+        assert not changed.perturbation[clean.token_ids == 0].any(), "padding stays zero"
     assert all(after > before for before, after in zip(losses[::2], losses[1::2], strict=True))
     assert torch.equal(model.embedding.weight, start)
 
@@ -260,12 +260,19 @@ def test_adversarial_steps_move_each_review_uphill(datasets, monkeypatch, freeze
 def test_an_adversarial_step_learns_from_both_losses(datasets):
     model, trained = fresh_model(), fresh_model()
     (batch,) = make_loader(datasets[1], 80, shuffle=False)
-    batch = with_offsets(batch, model)
+    batch = with_perturbation(batch, model)
     SENTIMENT.loss(model, batch, ADVERSARIAL)[0].backward()
-    SENTIMENT.loss(model, moved(batch, ADVERSARIAL), ADVERSARIAL)[0].backward()
+    SENTIMENT.loss(model, perturbed(batch, ADVERSARIAL), ADVERSARIAL)[0].backward()
     config = replace(ADVERSARIAL, clip_norm=1e9)
     train(trained, datasets[1], datasets[1], config)
     torch.testing.assert_close(trained.output.weight.grad, model.output.weight.grad)
+
+
+def test_a_review_whose_gradient_has_vanished_stays_where_it_is(datasets):
+    (batch,) = make_loader(datasets[1], 80, shuffle=False)
+    batch = with_perturbation(batch, fresh_model())
+    batch.perturbation.grad = torch.zeros_like(batch.perturbation)
+    assert not perturbed(batch, replace(ADVERSARIAL, adversarial_norm=5.0)).perturbation.any()
 
 
 def test_reviews_without_labels_are_neither_scored_nor_learnt_from(datasets):

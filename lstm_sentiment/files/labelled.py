@@ -76,7 +76,7 @@ def clean(
 
 
 def _has_words(text: str) -> bool:
-    if text[:5].casefold() in ("nan", "null", "none"):  # how programs write a missing value
+    if text.casefold() in ("nan", "null", "none"):  # how programs write a missing value
         return False
     return text[:1].isalnum() or bool(normalised_text(text))
 

@@ -232,7 +232,7 @@ def _unpacked(file: BinaryIO, path: str | Path) -> Any:
     ]
     if len(members) != 1:
         raise DataError(
-            f"{path} must hold exactly one .csv file, found {members[:5]}; unpack it and "
+            f"{path} must hold exactly one file of reviews, found {members[:5]}; unpack it and "
             "name one, or save a workbook as CSV"
         )
     return archive.open(members[0])

@@ -51,7 +51,9 @@ def make_classifier() -> None:
     teacher = make_teacher(training, validation)
     training, validation, _ = zip(tokens, (part["sentiment"] for part in parts), strict=True)
     classifier = distilled(training, validation, unlabelled_tokens(), teacher)
-    classifier.save(FOLDER / "classifier.safetensors", in_8_bits=True)
+    path = FOLDER / "classifier.safetensors"
+    classifier.save(path)
+    save_tensors(path, *load_tensors(path), in_8_bits=("embedding.weight",))
 
 
 if __name__ == "__main__":
