@@ -237,11 +237,13 @@ def probability_histogram(labels: ArrayLike, probabilities: ArrayLike) -> Figure
     figure, axes = new_figure(3.2)
     parts, edges = [probabilities[wrong], probabilities[~wrong]], np.linspace(0, 1, 21)
     colours, names = [ORANGE, BLUE], ["wrong", "right"]
-    _, _, bars = axes.hist(parts, edges, stacked=True, color=colours, label=names)
+    _, _, bars = axes.hist(parts, edges, log=True, color=colours, label=names)  # few lie between
     for bar in bars[0]:
         bar.set_hatch("///")
     axes.axvline(0.5, color="black", ls=":", lw=1.5)
     axes.set(xlabel="predicted probability of positive", ylabel="reviews", xlim=(0, 1))
+    axes.set_ylim(bottom=0.7)  # one review is a bar as well
+    axes.yaxis.set_major_formatter("{x:g}")
     legend_below(axes)
     sure = (probabilities < 0.1) | (probabilities > 0.9)
     state_finding(

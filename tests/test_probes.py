@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,21 @@ def test_the_surest_errors_come_first_in_short_excerpts():
     assert table["probability"].to_dict() == {12: 0.05, 13: 0.8}
     assert table["excerpt"][12].startswith("Bad. very very")
     assert 100 < len(table["excerpt"][12]) <= 160
+
+
+@pytest.mark.parametrize(
+    ("n", "probabilities", "expected"),
+    [
+        (1, [0.5, 0.1, 0.1, 0.4, 0.3], "b"),
+        (2, [0.5, 0.1, 0.1, 0.7, 0.9, 1.0], "e f"),
+        (2, [0.8], "a"),
+    ],
+)
+def test_the_words_that_decided_are_those_over_which_the_odds_move_most(n, probabilities, expected):
+    words = list("abcdef")[: len(probabilities)]
+    course = pd.DataFrame({"word": words, "probability": probabilities})
+    classifier = Mock(word_by_word=lambda text: course)
+    assert probes.decisive_words(classifier, "text", n) == expected
 
 
 # Gradients and gates

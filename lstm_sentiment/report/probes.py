@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import logit
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.evaluation import wilson_interval
 from lstm_sentiment.files.duplicates import near_duplicate_groups
@@ -126,6 +128,16 @@ def misclassified(reviews: pd.DataFrame, probabilities: ArrayLike, n: int = 10) 
     surest = wrong.sort_values("probability", key=lambda p: -abs(p - 0.5), kind="stable").head(n)
     excerpts = surest["review"].map(_excerpt)
     return surest.assign(excerpt=excerpts)[["excerpt", "sentiment", "probability"]]
+
+
+def decisive_words(classifier: SentimentClassifier, text: str, n: int = 12) -> str:
+    """The `n` words in a row that move the log-odds most towards the verdict at the text's end."""
+    course = classifier.word_by_word(text)
+    odds = logit(course["probability"].to_numpy(np.float64).clip(1e-6, 1 - 1e-6))
+    odds = np.insert(odds, 0, 0.0)  # before the first word
+    moves = (odds[n:] - odds[:-n]) * np.sign(odds[-1])  # none, if the text is shorter
+    start = int(moves.argmax()) if len(moves) else 0
+    return " ".join(course["word"].iloc[start : start + n])
 
 
 def _excerpt(review: str) -> str:

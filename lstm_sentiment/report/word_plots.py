@@ -68,7 +68,7 @@ def words_3d(
     _scatter_words(axes, coordinates, words)
     axes.set(**_component_labels(explained))
     legend_below(axes)
-    axes.set_box_aspect(None, zoom=1.12)  # 3D axes leave wide margins
+    axes.set_box_aspect(None, zoom=1.05)  # 3D axes leave wide margins
     state_finding(figure, _separation(coordinates, words, explained, name))
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
     _label_points(axes, on_page, words, others=12)
@@ -113,6 +113,7 @@ def cosine_bars(table: pd.DataFrame) -> Figure:
     axes.set_yticks(positions, names, fontsize=8)
     axes.set_xlabel("cosine similarity (1 = same direction)")
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.axvline(0, color="black", lw=0.8)
     axes.grid(visible=False, axis="y")
     legend_below(axes)
@@ -128,7 +129,7 @@ def _separation(
     auc = separation(coordinates, words["group"], ["positive"], ["negative"])
     return (
         f"{name}: component {np.argmax(auc) + 1} separates positive from negative words best "
-        f"(AUC {np.max(auc):.3f}); {np.sum(explained):.0%} of the variance is shown"
+        f"(AUC {np.max(auc):.2f}); {np.sum(explained):.0%} of the variance is shown"
     )
 
 
