@@ -2,8 +2,9 @@
 
 Libraries choose their loops by the processor, and these round differently; fifty epochs make much
 of a last digit. Here they are told to choose what all these processors have. The layer's own loops
-lose nothing by it, and come to the same sums on any number of threads. PyTorch's matrix products,
-which the trainings hardly use, take twice as long; so speeds are compared `in_a_fresh_process`.
+come to the same sums on any number of threads, and lose at most some tenths of their speed by it.
+PyTorch's matrix products, which the trainings hardly use, take twice as long. So speeds are
+compared `in_a_fresh_process`.
 """
 
 from __future__ import annotations
@@ -48,11 +49,10 @@ def fix_digits() -> None:
 
 
 def in_a_fresh_process(function: Callable, *arguments: Any) -> Any:
-    """What `function` returns where PyTorch and NumPy choose what is fastest here; our own loops
-    stay those of AVX2, which cost them nothing."""
+    """What `function` returns where libraries and our own loops use all that this processor has."""
     import torch
 
-    environment = {name: value for name, value in os.environ.items() if name not in LIBRARIES}
+    environment = {n: value for n, value in os.environ.items() if n not in LIBRARIES | LOOPS}
     with tempfile.TemporaryDirectory() as folder:
         call = Path(folder) / "call"
         torch.save((function, arguments), call)
