@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.studies import distillation, presets, results, reviews, study
-from lstm_sentiment.studies.distillation import Backward, Teacher, log_odds, run_distillation
+from lstm_sentiment.studies.distillation import Teacher, log_odds, run_distillation
 from lstm_sentiment.studies.results import read_study, summarise_study
 from lstm_sentiment.studies.reviews import (
     StudyData,
@@ -347,10 +347,10 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     names = [*distillation.MODELS, "fine-tuned LSTM", "teacher", "classifier"]
     more_names = [f"{name}, 130 labels" for name in names]
     assert table["name"].tolist() == [*names, *names, *more_names]
-    assert table["seed"].tolist() == [0] * 6 + [1] * 6 + [0] * 6
+    assert table["seed"].tolist() == [0] * 5 + [1] * 5 + [0] * 5
     assert table["held_out_accuracy"].between(0.4, 1).all()
-    assert table["choosing_accuracy"].isna().tolist() == [False] * 12 + [True] * 6
-    assert (table["seconds"].diff()[1:6] >= 0).all()
+    assert table["choosing_accuracy"].isna().tolist() == [False] * 10 + [True] * 5
+    assert (table["seconds"].diff()[1:5] >= 0).all()
     assert (table.loc[0, "held_out_accuracy"], table.loc[0, "plain"]) > (0.9, 0.4)
     bigrams = table["name"].str.startswith("NB")
     gained = table["only_right"] - table["only_bigrams_right"]
@@ -377,8 +377,3 @@ def test_a_teacher_weighs_what_its_models_say_by_how_often_they_are_right():
     said = teacher.predict_proba([["a"]] * 4)
     assert (said[:, 1] > 0.5).tolist() == [True, False, True, False]
     assert said.sum(axis=1) == pytest.approx(1)
-
-
-def test_a_model_that_reads_backward_is_given_texts_from_their_end():
-    classifier = Mock(predict_proba=Mock(side_effect=lambda texts: texts))
-    assert Backward(classifier).predict_proba([["a", "b"], ("c", "d")]) == [["b", "a"], ("d", "c")]

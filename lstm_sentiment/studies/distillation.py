@@ -1,11 +1,11 @@
 """One LSTM that learns from labels, and from what a teacher makes of reviews that have none.
 
-The teacher is three models that err differently: two LSTMs fine-tuned from language models with
-adversarial steps, one of which reads backward, and NB-weighted bigrams. Its probabilities are the
-labels of 49,000 more reviews (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
-Because people type one sentence, pieces of every review are learnt from as well, and sentences that
-negate (`negation.py`). Tokenized reviews enter; a `SentimentClassifier` leaves, the one that comes
-with the package if it is given all labels (`weights.py`).
+The teacher is two models that err differently: an LSTM fine-tuned from the language model with
+adversarial steps, and NB-weighted bigrams. Its probabilities are the labels of 49,000 more reviews
+(Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"). Because people type one
+sentence, pieces of every review are learnt from as well, and sentences that negate (`negation.py`).
+Tokenized reviews enter; a `SentimentClassifier` leaves, the one that comes with the package if it
+is given all labels (`weights.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lstm_sentiment.text import tokenize_all
 SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
-MODELS = ("NB-weighted bigrams", "with adversarial steps", "with adversarial steps, backward")
+MODELS = ("NB-weighted bigrams", "with adversarial steps")
 CONFIGURATION = json.dumps(
     {
         "fine-tuned LSTM": presets.PRETRAINED,
@@ -48,19 +48,10 @@ CONFIGURATION = json.dumps(
 Labelled = tuple[Sequence[Sequence[str]], np.ndarray]
 
 
-class Backward(NamedTuple):
-    """A classifier that reads every text from its end."""
-
-    classifier: SentimentClassifier
-
-    def predict_proba(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
-        return self.classifier.predict_proba(from_the_end(texts))
-
-
 class Teacher(NamedTuple):
     """Models that err differently, and how much each of their log-odds counts."""
 
-    models: tuple[Pipeline, SentimentClassifier, Backward]  # bigrams, forward, backward
+    models: tuple[Pipeline, SentimentClassifier]
     weights: LogisticRegression
 
     def predict_proba(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
@@ -70,13 +61,8 @@ class Teacher(NamedTuple):
 
 def make_teacher(training: Labelled, validation: Labelled, seed: int = 0) -> Teacher:
     """Of reviews and labels 0 and 1; `validation` chooses the epochs and the weights."""
-    settings = {**presets.ADVERSARIAL, "random_state": seed}
-    forward = SentimentClassifier(**settings).fit(*training, validation)
-    settings["start"] = language_model(backward=True)
-    backward = SentimentClassifier(**settings).fit(
-        from_the_end(training[0]), training[1], (from_the_end(validation[0]), validation[1])
-    )
-    models = nb_weighted_bigrams(*training), forward, Backward(backward)
+    classifier = SentimentClassifier(**presets.ADVERSARIAL, random_state=seed)
+    models = nb_weighted_bigrams(*training), classifier.fit(*training, validation)
     weights = LogisticRegression().fit(log_odds(models, validation[0]), validation[1])
     return Teacher(models, weights)
 
@@ -85,10 +71,6 @@ def log_odds(models: Iterable[Any], texts: Sequence[Sequence[str]]) -> np.ndarra
     """(n, models) of "positive"; none is surer than a million to one."""
     said = [model.predict_proba(texts)[:, 1] for model in models]
     return logit(np.stack(said, axis=1).astype(np.float64).clip(1e-6, 1 - 1e-6))
-
-
-def from_the_end(texts: Iterable[Sequence[str]]) -> list[Sequence[str]]:
-    return [tokens[::-1] for tokens in texts]
 
 
 def distilled(

@@ -207,18 +207,13 @@ def pretrained_language_model(
     return of_first(path)
 
 
-def language_model(
-    backward: bool = False, hidden_size: int = LANGUAGE_MODEL["hidden_size"]
-) -> Path:
+def language_model(hidden_size: int = LANGUAGE_MODEL["hidden_size"]) -> Path:
     """The file of the language model of the reviews without labels, trained unless it was before.
 
     Args:
-        backward: it reads each review from its end.
         hidden_size: H.
     """
-    step = -1 if backward else 1
-    texts = [tokens[::step] for tokens in unlabelled_tokens()]
-    validation = [tokens[::step] for tokens in validation_tokens()[:VALIDATION_TEXTS]]
+    texts, validation = unlabelled_tokens(), validation_tokens()[:VALIDATION_TEXTS]
     vocabulary = Vocabulary.from_tokens(texts, 5, MAX_WORDS)
     matrix, _ = build_embedding_matrix(vocabulary, load_word_vectors("imdb"))
     settings = {**LANGUAGE_MODEL, "hidden_size": hidden_size}

@@ -62,7 +62,7 @@ PRETRAINED = {
 ADVERSARIAL = {**PRETRAINED, "epochs": 4, "adversarial_norm": 1.0}
 # The classifier that comes with the package, see `distillation.py`.
 DISTILLED = {
-    "max_length": 400,
+    "max_length": 800,
     "pieces": 2,
     "hidden_size": 256,
     "pooling": "last_mean_max",
