@@ -7,12 +7,13 @@ nothing here does anything.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 if TYPE_CHECKING:
     from lstm_sentiment.training import Task
@@ -59,6 +60,7 @@ def of_first(value: Any) -> Any:
 
 def shared_out(task: Task, model: nn.Module) -> Task:
     """`task` for this process's share of each batch: gradients and sums are of the whole batch.
+    Of the parameter `embedding.weight` only rows of the batch's words may have gradients.
 
     Shares are every Nth review, so that all have about as many words; who gets none takes a review
     that counts nothing. Dropout differs between processes, as it does between reviews. Its seed is
@@ -68,8 +70,12 @@ def shared_out(task: Task, model: nn.Module) -> Task:
         return task
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+    vectors = dict(model.named_parameters()).get("embedding.weight")
+    words = torch.empty(0)
 
     def loss(_, batch, config):
+        nonlocal words
+        words = batch.token_ids.unique()
         has_share = rank < len(batch.rows)
         share = slice(rank, None, world_size) if has_share else slice(1)
         own = batch._make(None if part is None else part[share] for part in batch)
@@ -80,7 +86,35 @@ def shared_out(task: Task, model: nn.Module) -> Task:
         sums = own_loss.new_tensor([*measured.values()], dtype=torch.float64) * has_share
         distributed.all_reduce(sums)
         of_all = dict(zip(measured, sums.tolist(), strict=True))
-        # DistributedDataParallel takes the mean of the processes' gradients.
+        # The gradients' mean over the processes is taken below.
         return own_loss * (world_size * measured["n"] * has_share / of_all["n"]), of_all
 
+    def exchange(_, bucket):
+        # One message: each waits for the slower process. Of the table of word vectors only the
+        # batch's words have gradients, a tenth or less.
+        rows = [words if each is vectors else slice(None) for each in bucket.parameters()]
+        parts = [gradient[row] for gradient, row in zip(bucket.gradients(), rows, strict=True)]
+        message = torch.cat([part.flatten() for part in parts]).div_(world_size)
+        distributed.all_reduce(message)
+        means = message.split([part.numel() for part in parts])
+        for gradient, row, part, mean in zip(bucket.gradients(), rows, parts, means, strict=True):
+            gradient[row] = mean.view_as(part)
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    parallel.register_comm_hook(None, exchange)
     return task._replace(loss=loss)
+
+
+def own_share(items: Iterable) -> Iterable:
+    """Every Nth of them, where N processes share the work."""
+    if not is_several():
+        return items
+    return itertools.islice(items, distributed.get_rank(), None, distributed.get_world_size())
+
+
+def sum_of_all(values: Tensor) -> None:
+    """Add up, in place, what all processes have here."""
+    if is_several():
+        distributed.all_reduce(values)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from lstm_sentiment.data import Batch, ReviewDataset, make_loader
 from lstm_sentiment.files.checkpoints import Checkpoint
 from lstm_sentiment.model import evaluating
-from lstm_sentiment.processes import is_several, shared_out
+from lstm_sentiment.processes import is_several, own_share, shared_out, sum_of_all
 from lstm_sentiment.text import DataError
 
 if TYPE_CHECKING:
@@ -201,14 +201,15 @@ def sentiment_loss(
 
 
 def score(model: nn.Module, dataset: ReviewDataset) -> dict[str, float]:
-    """`loss` (mean binary cross-entropy) and `accuracy` of `model` on labelled reviews.
+    """`loss` (mean binary cross-entropy) and `accuracy` of `model` on labelled reviews, which the
+    processes of a group share out.
 
     Raises:
         DataError: the reviews have no labels.
     """
     if dataset.labels is None:
         raise DataError("the reviews to score have no labels")
-    logits = torch.from_numpy(predict_logits(model, dataset))
+    logits = torch.from_numpy(predict_logits(model, dataset, in_shares=True))
     labels = torch.from_numpy(dataset.labels)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
     accuracy = ((logits > 0) == (labels > 0.5)).double().mean()
@@ -221,16 +222,22 @@ SENTIMENT = Task(
 )
 
 
-def predict_logits(model: nn.Module, dataset: ReviewDataset) -> np.ndarray:
-    """Logits (n,) float32 of all reviews of `dataset`, in its order, without dropout."""
+def predict_logits(model: nn.Module, dataset: ReviewDataset, in_shares: bool = False) -> np.ndarray:
+    """Logits (n,) float32 of all reviews of `dataset`, in its order, without dropout.
+
+    With `in_shares` the processes of a group, see `processes`, have to call this together: each
+    reads its share of the batches, and all get all logits.
+    """
     device = next(model.parameters()).device
-    logits = np.empty(len(dataset), dtype=np.float32)
+    logits = torch.zeros(len(dataset), device=device)
     loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
+    batches = own_share(loader) if in_shares else loader
     with evaluating(model), torch.inference_mode():
-        for batch in tqdm(loader, desc="predicting", unit="batch", delay=2, leave=False):
-            batch_logits = model(batch.token_ids.to(device), batch.lengths)
-            logits[batch.rows.numpy()] = batch_logits.float().cpu().numpy()
-    return logits
+        for batch in tqdm(batches, desc="predicting", unit="batch", delay=2, leave=False):
+            logits[batch.rows] = model(batch.token_ids.to(device), batch.lengths).float()
+        if in_shares:
+            sum_of_all(logits)
+    return logits.cpu().numpy()
 
 
 def predict_proba(model: nn.Module, dataset: ReviewDataset) -> np.ndarray:
