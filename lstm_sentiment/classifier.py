@@ -48,7 +48,7 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             `KeyedVectors`, or None: they start from small random numbers and are learnt with the
             rest.
         vector_size: of vectors that are learnt here.
-        min_count, max_words: see `Vocabulary.from_tokens`.
+        min_count, max_words: of the vocabulary, see `Vocabulary.from_tokens`.
         vocabulary: a `Vocabulary`; None: collected from the training texts.
         start: "language-model", the one that comes with the package, or the file of another one
             (`studies.language_model`): vocabulary, word vectors, LSTM and its size are then its.
@@ -66,16 +66,8 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
         random_state: seed of the weights, the order of reviews and dropout.
 
     Attributes:
-        classes_: (2,) the labels, sorted; the second is what a high probability means.
-        vocabulary_, max_length_, model_: how a text is read, and the network.
         history_: of the training, see `train`; a loaded classifier has none.
-        temperature_: what logits are divided by, so that probabilities are neither too sure nor too
-            cautious, see `fit_temperature`. It changes no verdict.
-
-    Example:
-        >>> classifier = SentimentClassifier.from_pretrained()
-        >>> classifier.predict(["A wonderful film.", "Don't bother."])
-        array(['positive', 'negative'], dtype='<U8')
+        classes_, vocabulary_, max_length_, model_, temperature_: see `TextPredictor`.
     """
 
     def __init__(
@@ -164,9 +156,9 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
             validation: texts and labels that choose the epoch and the temperature; None: a share
                 of those given.
             unlabelled: more texts, for the vectors "own" and for the teacher.
-            teacher: a classifier with `predict_proba` for the same labels; the network also learns
-                what it makes of the `unlabelled` texts (distillation, Hinton et al. 2015), and its
-                last epoch is kept.
+            teacher: a classifier for the same labels whose `predict_proba` takes lists of tokens;
+                the network also learns what it makes of the `unlabelled` texts (distillation,
+                Hinton et al. 2015), and its last epoch is kept.
             checkpoint, resume, on_epoch: see `train`; where the keyboard interrupts it, `history_`
                 has the epochs completed.
 
@@ -260,9 +252,10 @@ class SentimentClassifier(TextPredictor, ClassifierMixin, BaseEstimator):
                     f"bidirectional={self.bidirectional}"
                 )
             shipped = self.start == "language-model"
-            tensors, settings = load_tensors(
-                weights_file("language_model") if shipped else self.start
-            )
+            path = weights_file("language_model") if shipped else self.start
+            tensors, settings = load_tensors(path)
+            if "counts" not in tensors:
+                raise DataError(f"{path} is no language model; name the file of one")
             vocabulary = Vocabulary(settings["words"], tensors["counts"].numpy())
             lstm = {n.removeprefix("lstm."): t for n, t in tensors.items() if n.startswith("lstm.")}
             return vocabulary, tensors["embedding.weight"].numpy(), lstm

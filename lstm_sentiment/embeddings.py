@@ -125,7 +125,7 @@ def _coverage(vocabulary: Vocabulary, covered: Sequence[int]) -> Coverage:
     missing = sorted(set(range(first, len(vocabulary))) - set(covered))  # most frequent first
     return Coverage(
         type_share=len(covered) / (len(vocabulary) - first),
-        token_share=int(counts[covered].sum()) / int(counts.sum()),
+        token_share=int(counts[covered].sum()) / max(1, int(counts.sum())),
         misses=[(vocabulary.words[index], int(counts[index])) for index in missing[:20]],
     )
 

@@ -316,19 +316,11 @@ class LSTMLayer(RecurrentLayer):
         )
         self.backend = backend
 
-    @property
-    def backend(self) -> str:
-        return self._backend
-
-    @backend.setter
-    def backend(self, backend: str) -> None:
-        if backend not in self.BACKENDS:
-            raise ValueError(f"backend is {backend!r}; it must be one of {self.BACKENDS}")
-        self._backend = backend
-
     def run(self, cell, table, rows, state, sizes, hidden_mask, need_hidden):
         """As `run_cells`, by the backend; few steps without gradients, such as one text, by the
         cells as well: they never wait for anything to be loaded or compiled."""
+        if self.backend not in self.BACKENDS:
+            raise ValueError(f"backend is {self.backend!r}; it must be one of {self.BACKENDS}")
         builtin = self.backend == "builtin" or (self.backend == "auto" and table.is_cuda)
         few = sum(sizes) < FEW_STEPS and not torch.is_grad_enabled() and not builtin
         if self.backend == "reference" or few or not _is_as_written(cell):
@@ -364,13 +356,9 @@ class LSTMLayer(RecurrentLayer):
         sizes = (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.bidirectional)
         layer = cls(*sizes, lstm.dropout, backend=backend).to(next(lstm.parameters()))
         with torch.no_grad():
-            for cell, suffix in zip(layer.cells, layer._torch_suffixes(), strict=True):
-                w_x = getattr(lstm, f"weight_ih_{suffix}")
-                w_h = getattr(lstm, f"weight_hh_{suffix}")
-                bias = w_x.new_zeros(len(w_x))
-                if lstm.bias:
-                    bias = getattr(lstm, f"bias_ih_{suffix}") + getattr(lstm, f"bias_hh_{suffix}")
+            for cell, (w_x, w_h, *biases) in zip(layer.cells, lstm.all_weights, strict=True):
                 weights = torch.cat([w_h, w_x], dim=1)
+                bias = sum(biases, w_x.new_zeros(len(w_x)))
                 parts = zip(_torch_gates(cell), weights.chunk(4), bias.chunk(4), strict=True)
                 for gate, gate_weight, gate_bias in parts:
                     gate.weight.copy_(gate_weight)
@@ -397,19 +385,13 @@ class LSTMLayer(RecurrentLayer):
             bidirectional=self.bidirectional,
         ).to(_torch_gates(self.cells[0])[0].weight)
         with torch.no_grad():
-            for cell, suffix in zip(self.cells, self._torch_suffixes(), strict=True):
+            for cell, (w_x, w_h, b_x, b_h) in zip(self.cells, lstm.all_weights, strict=True):
                 weight = torch.cat([gate.weight for gate in _torch_gates(cell)])
-                bias = torch.cat([gate.bias for gate in _torch_gates(cell)])
-                getattr(lstm, f"weight_hh_{suffix}").copy_(weight[:, : self.hidden_size])
-                getattr(lstm, f"weight_ih_{suffix}").copy_(weight[:, self.hidden_size :])
-                getattr(lstm, f"bias_ih_{suffix}").copy_(bias)
-                getattr(lstm, f"bias_hh_{suffix}").zero_()
+                w_h.copy_(weight[:, : self.hidden_size])
+                w_x.copy_(weight[:, self.hidden_size :])
+                b_x.copy_(torch.cat([gate.bias for gate in _torch_gates(cell)]))
+                b_h.zero_()
         return lstm.train(self.training)
-
-    def _torch_suffixes(self) -> list[str]:
-        """How nn.LSTM names the parameters of each cell: l0, l0_reverse, l1, ..."""
-        endings = ["", "_reverse"] if self.bidirectional else [""]
-        return [f"l{layer}{ending}" for layer in range(self.num_layers) for ending in endings]
 
 
 # A text of the usual length has fewer; above, loading the compiled steps pays within a call.

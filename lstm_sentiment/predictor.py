@@ -8,7 +8,7 @@ that a saved model answers as soon as PyTorch is there.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import torch
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files.keep import load_tensors
-from lstm_sentiment.model import POOLINGS, SentimentLSTM, WordStream
+from lstm_sentiment.model import SentimentLSTM, WordStream
 from lstm_sentiment.text import (
     HEAD_SHARES,
     UNKNOWN_INDEX,
@@ -70,7 +70,6 @@ class TextPredictor:
     hidden_size: int
     num_layers: int
     bidirectional: bool
-    pooling: str
 
     def __init__(self, **settings: Any) -> None:
         vars(self).update({name: settings[name] for name in (*MODEL_OPTIONS, "keep")})
@@ -170,7 +169,10 @@ class TextPredictor:
             predictor.classes_ = np.array(description["classes"])
             predictor.temperature_ = float(description["temperature"])
             predictor.max_length_ = int(description["settings"]["max_length"])
-            predictor._check_sizes(tensors)
+            # Each cell has a matrix (H, H): no more layers are built than the file has numbers for.
+            held = sum(part.numel() for name, part in tensors.items() if name.startswith("lstm."))
+            if not 0 < predictor.num_layers * predictor.hidden_size**2 <= held:
+                raise ValueError("num_layers or hidden_size is not that of the weights")
             with torch.device("meta"):  # nothing is drawn, in no dtype, for weights that follow
                 model = SentimentLSTM(tensors["embedding.weight"], **predictor._of(MODEL_OPTIONS))
             weights = {name: part.to(torch.float32, copy=True) for name, part in tensors.items()}
@@ -194,18 +196,6 @@ class TextPredictor:
     def from_pretrained(cls) -> Self:
         """The classifier that comes with the package; see `weights/classifier.md`."""
         return cls.load(weights_file("classifier"))
-
-    def _check_sizes(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """ValueError where sizes are not the weights', before a huge network is built for them."""
-        directions = 2 if self.bidirectional else 1
-        states = directions * POOLINGS[self.pooling]
-        cells = {name.split(".")[2] for name in tensors if name.startswith("lstm.cells.")}
-        found = (len(cells), tensors["output.weight"].shape[1])
-        held = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("lstm."))
-        vector_size = tensors["embedding.weight"].shape[1]
-        needed = self.hidden_size * max(vector_size, len(cells) * self.hidden_size)
-        if found != (directions * self.num_layers, states * self.hidden_size) or held < needed:
-            raise ValueError("num_layers or hidden_size is not that of the weights")
 
     def _of(self, names: Iterable[str]) -> dict:
         """Settings by name; a search may set numbers of NumPy, which files cannot hold."""

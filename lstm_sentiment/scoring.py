@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from lstm_sentiment.text import DataError, tokenize
+from lstm_sentiment.text import DataError, tokenize, truncate
 
 if TYPE_CHECKING:
     from lstm_sentiment.predictor import TextPredictor
@@ -86,8 +86,11 @@ def judged(
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", ".*hold no word")  # said once, below
                     verdicts = zip(*predictor.verdicts(token_lists), strict=True)
-                known = predictor.vocabulary_
-                unknown += sum(not any(word in known for word in words) for words in token_lists)
+                known, how = predictor.vocabulary_, (predictor.max_length_, predictor.keep)
+                unknown += sum(
+                    not any(word in known for word in truncate(words, *how))
+                    for words in token_lists
+                )
                 for row in chunk:
                     if isinstance(row, str):
                         label, positive = next(verdicts)

@@ -258,9 +258,7 @@ def choose_max_length(lengths: Sequence[int], max_padding: float = 0.5) -> Lengt
 HEAD_SHARES = {"head_and_tail": 1 / 4, "head": 1.0, "tail": 0.0}
 
 
-def truncate(
-    token_ids: Sequence[int], max_length: int, keep: str = "head_and_tail"
-) -> Sequence[int]:
+def truncate(tokens: Sequence, max_length: int, keep: str = "head_and_tail") -> Sequence:
     """Cut a sequence to `max_length`; a shorter one is returned as it is.
 
     `keep="head_and_tail"` keeps the first quarter of `max_length` from the beginning and the rest
@@ -273,10 +271,10 @@ def truncate(
             f"keep and max_length are {keep!r} and {max_length}; they must be one of "
             f"{sorted(HEAD_SHARES)} and at least 1"
         )
-    if len(token_ids) <= max_length:
-        return token_ids
+    if len(tokens) <= max_length:
+        return tokens
     head = int(HEAD_SHARES[keep] * max_length)
-    return [*token_ids[:head], *token_ids[len(token_ids) - (max_length - head) :]]
+    return [*tokens[:head], *tokens[len(tokens) - (max_length - head) :]]
 
 
 def encode_reviews(

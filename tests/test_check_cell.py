@@ -78,6 +78,15 @@ EIGHT = [
     ),
     (r"self.W_(.)\(hx\)", r"self.W_\1(x) + self.U_\1(h)"),
 ]
+PARAMETERS = [
+    (
+        r"self.W_(.) = nn.Linear.*",
+        r"self.W_\1 = nn.Parameter(torch.zeros(hidden_size, input_size))\n        "
+        r"self.U_\1 = nn.Parameter(torch.zeros(hidden_size, hidden_size))\n        "
+        r"self.b_\1 = nn.Parameter(torch.zeros(hidden_size))",
+    ),
+    (r"self.W_(.)\(hx\)", r"x @ self.W_\1.T + h @ self.U_\1.T + self.b_\1"),
+]
 IN_ONE = [
     (r"self.W_f = .*", r"self.all = nn.Linear(hidden_size + input_size, 4 * hidden_size)"),
     (r"self.W_[ico] = .*", "pass"),
@@ -96,6 +105,7 @@ IN_ONE = [
         (TEXTBOOK, [("x, state.", "x, h, c)"), ("h, c = state", "")], "candidate W_c"),
         (TEXTBOOK, [("return .*", "return h_new, (h_new, c_new)")], ""),
         (TEXTBOOK, EIGHT, "candidate U_c"),
+        (TEXTBOOK, PARAMETERS, "candidate U_c"),
         (TEXTBOOK, IN_ONE, "forget gate all[2], input gate all[3], candidate all[1], output gate"),
         (JOINT, [], "input gate weight_hh[0]"),
         (JOINT, [("a = ", "return torch.lstm_cell(x, (h, c), *self.parameters()); a = ")], ""),
@@ -142,6 +152,8 @@ OTHERS = [
     ("gates are swapped, by their names or places: W_i acts as forget gate, W_f acts as input",
         [("f = (.*)f(.*)", r"i = \1f\2"), ("i = (.*)_i(.*)", r"f = \1_i\2")]),
     ("no bias in the input gate", [("(W_i = .*)\\)", r"\1, bias=False)")]),
+    ("no bias in the input gate", [*PARAMETERS, ("self.b_i = .*", "pass"),
+        (r" \+ self.b_i", "")]),
     ("the bias W_o.bias is never added", [(r"self.W_o\(hx\)", "hx @ self.W_o.weight.T")]),
     ("the values are right, but not the gradients of c", [(r"f \* c", "f * c.detach()")]),
     ("the values are right, but not the gradients of x, h, W_c", [("(g = .*)",

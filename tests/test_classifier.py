@@ -22,7 +22,9 @@ from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.vectors import as_keyed_vectors
 from lstm_sentiment.model import POOLINGS
 from lstm_sentiment.predictor import TextPredictor
+from lstm_sentiment.scoring import judged
 from lstm_sentiment.text import DataError, Vocabulary
+from lstm_sentiment.weights import weights_file
 
 GOOD, BAD = ["good", "fine", "warm", "great"], ["bad", "dull", "poor", "awful"]
 TEXTS = [f"A {word} film {n}, {word}!" for n in range(4) for word in [*GOOD, *BAD]]
@@ -180,6 +182,8 @@ def test_it_starts_from_the_words_vectors_and_lstm_of_a_language_model(tmp_path)
     wider = tiny(start=path, hidden_size=60).fit(TEXTS, LABELS)  # the size is the language model's
     wider.save(tmp_path)
     assert SentimentClassifier.load(tmp_path).hidden_size == source.hidden_size
+    with pytest.raises(DataError, match="is no language model"):
+        tiny(start=weights_file("vectors")).fit(TEXTS, LABELS)
     for option in ({"bidirectional": True}, {"num_layers": 2}, {"cell": "gru"}):
         with pytest.raises(DataError, match=rf"cannot have .*{next(iter(option))}="):
             tiny(start=path, **option).fit(TEXTS, LABELS)
@@ -209,6 +213,13 @@ def test_a_text_that_says_nothing_to_the_model_gets_a_probability_and_a_warning(
     with pytest.warns(UserWarning, match=r"1 of 2 texts \(the first is number 2\) hold no word"):
         probabilities = fitted.predict_proba(["good", text])
     assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_a_text_of_which_only_words_that_are_cut_off_are_known_says_nothing_either(fitted):
+    text = "qwx " * 9 + "good " * 9 + "qwx " * 9
+    for judge in (fitted.predict_proba, lambda texts: list(judged(fitted, texts))):
+        with pytest.warns(UserWarning, match="1 of 1 texts .*hold no word"):
+            judge([text])
 
 
 def test_a_verdict_depends_neither_on_its_company_nor_on_the_form_of_the_text(fitted):

@@ -154,6 +154,8 @@ def test_row_i_is_the_vector_of_word_i_and_coverage_counts_the_others(vocabulary
     assert not matrix[0].any()
     assert (coverage.type_share, coverage.token_share) == (3 / 5, 75 / 100)
     assert coverage.misses == [("zzyzx", 12), ("qwx", 3)]
+    uncounted = Vocabulary(vocabulary.words, [0] * 7)
+    assert build_embedding_matrix(uncounted, vectors)[1].token_share == 0
 
 
 def test_words_without_a_vector_get_seeded_random_rows_of_like_spread(vectors):

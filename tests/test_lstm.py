@@ -252,11 +252,30 @@ def test_what_would_be_silently_wrong_or_unsafe_is_refused_by_name(
         layer(**{"x": torch.ones(2, 3, 4), **arguments})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_steps", [10, 1_200])
+def test_weights_of_another_dtype_than_the_input_are_refused(kind, n_steps):
+    layer = make_layer(kind, 4, 3).double()
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients), pytest.raises(RuntimeError, match="dtype"):
+            layer(torch.ones(1, n_steps, 4))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_on_the_cpu_stays_there_whatever_the_default_device(kind):
+    layer, x = make_layer(kind, 4, 3, recurrent_dropout=0.5), torch.ones(2, 3, 4)
+    with torch.device("meta"):
+        outputs, _ = layer(x)
+        layer.recurrent_dropout = 0.0
+        layer(x, torch.tensor([3, 2], device="cpu"))
+    assert outputs.device.type == "cpu"
+
+
 def test_what_a_layer_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"RNN\(3, 4\) is no nn\.LSTM"):
         LSTMLayer.from_torch(nn.RNN(3, 4))
     with pytest.raises(ValueError, match="backend is 'fast'; it must be one of"):
-        LSTMLayer(4, 3).backend = "fast"
+        LSTMLayer(4, 3, backend="fast")(torch.zeros(1, 1, 4))
     with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.2"):
         LSTMLayer(4, 3, recurrent_dropout=0.2).to_torch()
     with pytest.raises(ValueError, match="proj_size=2"):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from lstm_sentiment.report.check import Cell
 from lstm_sentiment.report.numbers import unshown_numbers
 
 
 def notebook(*cells):
     """Cells given as Markdown, or as the tuple of an output's kind and text."""
     made = []
-    for cell in cells:
+    for number, cell in enumerate(cells, start=1):
         if isinstance(cell, str):
-            made.append({"cell_type": "markdown", "source": [cell]})
+            made.append(Cell(number, False, (), cell, None, []))
             continue
         kind, text = cell
         output = {"text": [text]} if kind == "stream" else {"data": {kind: [text]}}
-        made.append({"cell_type": "code", "source": "", "outputs": [output]})
-    return {"cells": made}
+        made.append(Cell(number, True, (), "", 1, [output]))
+    return made
 
 
 def numbers(*cells):
@@ -88,7 +89,6 @@ def test_what_is_asked_for_before_the_first_section_is_no_result():
     assert numbers("# Title\n\nIt is 5.") == ["5"], "there are no sections"
 
 
-def test_the_sentence_and_its_section_are_said():
+def test_the_sentence_is_said():
     (found,) = unshown_numbers(notebook("## 3. Vectors\n\nFirst. Then 17 words\nare left. Last."))
-    assert found.section == "Vectors"
     assert found.sentence == "Then 17 words are left."

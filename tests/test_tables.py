@@ -164,6 +164,15 @@ def test_the_format_is_told_by_the_end_of_the_name():
         assert {lines.format_of(name) for name in names} == {form}
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.json", "a.txt"])
+def test_the_file_in_a_zip_tells_its_format(tmp_path, name):
+    path = tmp_path / "reviews.zip"
+    path.write_bytes(zipped({name: '{"review": "Good"}\n', "__MACOSX/._a.csv": "x"}))
+    assert lines.format_of(path) == lines.format_of(name)
+    if name.endswith("json"):
+        assert list(lines.stream_texts(path, None, [])) == ["Good"]
+
+
 # ---- Files that are refused ----
 
 

@@ -24,7 +24,7 @@ def builtin_lstm(
     weights = [weight[:, hidden_size:], weight[:, :hidden_size], bias, torch.zeros_like(bias)]
     hidden, h_n, c_n = torch.lstm(
         inputs,
-        torch.tensor(sizes),
+        torch.tensor(sizes, device="cpu"),
         [part[None].contiguous() for part in state],
         [each.contiguous() for each in weights],
         has_biases=True,

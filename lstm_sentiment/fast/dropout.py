@@ -16,6 +16,6 @@ def fast_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     kept = round((1 - p) * 2**16)  # of the 2^16 numbers that 16 bits can be
     if not (training and x.device.type == "cpu" and 0 < kept < 2**16):
         return nn.functional.dropout(x, p, training)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device="cpu").random_(-(2**63), None)
     is_kept = draws.view(torch.int16)[: x.numel()] < kept - 2**15
     return x * is_kept.view(x.shape).to(x.dtype).mul_(2**16 / kept)

@@ -33,7 +33,7 @@ class PackedSteps(NamedTuple):
             ValueError: a length is no whole number from 1 to T, or there are not B, at least one.
         """
         if lengths is None:
-            lengths = torch.full((batch_size,), padded_length)
+            lengths = torch.full((batch_size,), padded_length, device="cpu")
         fits = lengths.shape == (batch_size,) and batch_size > 0 and not lengths.is_floating_point()
         if not fits or lengths.min() < 1 or lengths.max() > padded_length:
             raise ValueError(

@@ -22,23 +22,18 @@ MAX_ARCHIVE_BYTES = 2**30  # three times what the archive of 2011 unpacks to
 MAX_REVIEW_BYTES = 2**20  # seventy times the longest review; also for what precedes one in a tar
 
 
-def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
-    """Reviews of Maas et al. (2011) from the folder `aclImdb` or its tar archive, all as they are.
+def load_acl_imdb(path: str | Path, unlabelled: bool = False) -> pd.DataFrame:
+    """Reviews of the training part of Maas et al. (2011), labelled (columns `review`, `sentiment`)
+    or not (column `review`), from the folder `aclImdb` or its tar archive, all as they are.
 
-    Nothing is unpacked to disk. `part` is "train" or "test" (columns `review`, `sentiment`) or
-    "unsup" (column `review`).
+    Nothing is unpacked to disk.
 
     Raises:
-        DataError: the archive is damaged, or the part is not there.
+        DataError: the archive is damaged, or such reviews are not there.
     """
-    if part not in ("train", "test", "unsup"):
-        raise ValueError(f"part must be 'train', 'test' or 'unsup', got {part!r}")
     path = checked_path(path)
-    wanted = re.compile(
-        r"(?:^|/)train/(?P<label>unsup)/(?P<number>\d{1,9})_\d+\.txt$"
-        if part == "unsup"
-        else rf"(?:^|/){part}/(?P<label>pos|neg)/(?P<number>\d{{1,9}})_\d+\.txt$"
-    )
+    labels = "unsup" if unlabelled else "pos|neg"
+    wanted = re.compile(rf"(?:^|/)train/(?P<label>{labels})/(?P<number>\d{{1,9}})_\d+\.txt$")
     files = _folder_files(path) if path.is_dir() else _archive_files(path)
     found = []
     try:
@@ -58,12 +53,12 @@ def load_acl_imdb(path: str | Path, part: str = "train") -> pd.DataFrame:
         raise DataError(f"{path} cannot be read ({error}); download it again") from error
     if not found:
         raise DataError(
-            f"{path} holds no reviews of the part {part!r}, files such as train/pos/0_9.txt; "
-            "name the folder or the archive aclImdb"
+            f"{path} holds no reviews under train/{labels}, such as train/pos/0_9.txt; name the "
+            "folder or the archive aclImdb"
         )
     found.sort()
     reviews = pd.DataFrame({"review": [text for _, _, text in found]})
-    if part != "unsup":
+    if not unlabelled:
         reviews["sentiment"] = [SENTIMENT_OF_LABEL[label] for label, _, _ in found]
     return reviews
 

@@ -7,9 +7,11 @@ of a row that cannot be read stands a DataError with its number.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from lstm_sentiment.files.tables import (
     check_is_text,
     opened,
     stream_reviews,
+    the_file_in,
 )
 from lstm_sentiment.text import DataError
 
@@ -31,8 +34,12 @@ FORMATS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson", ".json"), "te
 
 
 def format_of(path: str | Path) -> str:
-    """The name in FORMATS that the end of a file's name tells, packed (.gz, .zip) or not."""
-    name = Path(path).name.lower().removesuffix(".gz").removesuffix(".zip")
+    """The name in FORMATS that the end of a file's name tells, or of the one file in a zip."""
+    name = Path(path).name.lower().removesuffix(".gz")
+    if name.endswith(".zip"):
+        name = name.removesuffix(".zip")
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            name = the_file_in(archive, path).lower()
     return next((form for form, kinds in FORMATS.items() if name.endswith(kinds)), "text")
 
 

@@ -63,7 +63,7 @@ def read_unlabelled() -> list[str]:
                 f"{path} is not used: its name must end in .csv, .csv.gz or .csv.zip", stacklevel=3
             )
     for path in present(["aclImdb/train/unsup", "aclImdb_v1.tar.gz"])[:1]:
-        texts += load_acl_imdb(path, "unsup")["review"].tolist()
+        texts += load_acl_imdb(path, unlabelled=True)["review"].tolist()
     return texts + column(_read_bundle(), REVIEW_COLUMNS, bundle_path())
 
 

@@ -224,18 +224,23 @@ def _unpacked(file: BinaryIO, path: str | Path) -> Any:
     if stream.head != b"PK" or not file.seekable():
         return io.BufferedReader(stream)
     archive = zipfile.ZipFile(file)
+    return archive.open(the_file_in(archive, path))
+
+
+def the_file_in(archive: zipfile.ZipFile, path: str | Path) -> str:
+    """The name of the only file of reviews in the zip file `path`."""
+    kinds = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
     members = [
         name
         for name in archive.namelist()
-        if name.lower().endswith((".csv", ".tsv", ".txt", ".jsonl"))
-        and not name.startswith("__MACOSX/")
+        if name.lower().endswith(kinds) and not name.startswith("__MACOSX/")
     ]
     if len(members) != 1:
         raise DataError(
             f"{path} must hold exactly one file of reviews, found {members[:5]}; unpack it and "
             "name one, or save a workbook as CSV"
         )
-    return archive.open(members[0])
+    return members[0]
 
 
 class _Ahead(io.RawIOBase):

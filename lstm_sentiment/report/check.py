@@ -71,7 +71,7 @@ def main(notebooks: Iterable[Path], verbose: bool) -> bool:
                 faults += outdated(cells, _project_of(path))
             to_read_again = [
                 f"{unshown.number} is in no output of its section: {unshown.sentence}"
-                for unshown in unshown_numbers(_as_notebook(cells))
+                for unshown in unshown_numbers(cells)
             ]
         except Exception as error:  # one damaged notebook of sixty must not end the others' turn
             known = isinstance(error, DataError | OSError)
@@ -216,13 +216,3 @@ def missing_sections(cells: Iterable[Cell]) -> Iterator[Fault]:
     for how, names in missing.items():
         numbers = ", ".join(name[0] for name in names)
         yield Fault(f"section {numbers} {how}", f"no heading for {', '.join(names)}: {how}")
-
-
-def _as_notebook(cells: Iterable[Cell]) -> dict:
-    kinds = {True: "code", False: "markdown"}
-    return {
-        "cells": [
-            {"cell_type": kinds[cell.is_code], "source": cell.source, "outputs": cell.outputs}
-            for cell in cells
-        ]
-    }

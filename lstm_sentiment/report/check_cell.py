@@ -172,7 +172,7 @@ def _judge(
     if gates is None:
         shapes = ", ".join(f"{key} {tuple(p.shape)}" for key, p in parameters.items())
         expected = "four nn.Linear on h and x together, or those of nn.LSTMCell"
-        return [f"its parameters are {shapes or 'none'}; expected {expected}"], ""
+        return [f"its parameters are {shapes or 'none'}, not a layout known here: {expected}"], ""
     inputs = torch.stack([torch.cat([h, x], dim=1), torch.cat([x, h], dim=1)])
     _, weights, biases, _ = zip(*gates, strict=True)
     a = inputs[:, None] @ torch.stack(weights).mT + torch.stack(biases)[:, None]  # (2, 4, B, H)
@@ -213,17 +213,21 @@ def _gates(parameters: dict[str, Tensor], unused: list[str]) -> list[Gate] | Non
     """Four matrices on h and x together, or four on h and four on x, in the student's order.
 
     They may be the quarters of larger ones; biases are named as the matrices are (`so.weight`,
-    `so.bias`), and zero if `unused`. None if there are other parameters.
+    `so.bias`; `W_f`, `b_f`), and zero if `unused`. None if there are other parameters.
     """
     parts: dict[int, list[Gate]] = {D + H: [], H: [], D: []}
     matrices = {name: p for name, p in parameters.items() if p.dim() == 2}
-    bias_of = {name: name.replace("weight", "bias") for name in matrices}
-    if not {*parameters} <= {*matrices} | {*bias_of.values()}:
+    bias_of = {
+        name: name.replace("weight", "bias") if "weight" in name else re.sub(r"\bW", "b", name)
+        for name in matrices
+    }
+    biased = {name for name, bias in bias_of.items() if bias in {*parameters} - {*matrices}}
+    if not {*parameters} <= {*matrices} | {bias_of[name] for name in biased}:
         return None
     for name, p in matrices.items():
         if p.shape[1] not in parts or len(p) % H:
             return None
-        biases = [bias_of[name]] if bias_of[name] in parameters else []
+        biases = [bias_of[name]] if name in biased else []
         bias = sum((parameters[b] for b in biases if b not in unused), torch.zeros(len(p)))
         for k, quarter in enumerate(zip(p.split(H), bias.split(H), strict=True)):
             own = name.removesuffix(".weight") + (f"[{k}]" if len(p) > H else "")

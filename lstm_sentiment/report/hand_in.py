@@ -21,7 +21,6 @@ import builtins
 import importlib.util
 import inspect
 import itertools
-import json
 import re
 import symtable
 import sys
@@ -100,7 +99,7 @@ def main(student: str, notebook: str | Path | None = None) -> None:
     """Make the zip in the current folder, that of the project, and print what it holds, and which
     sentences of the report have numbers that its outputs do not show."""
     path = make_hand_in(student, notebook)
-    for unshown in unshown_numbers(json.loads(Path(notebook or NOTEBOOK).read_text("utf-8"))):
+    for unshown in unshown_numbers(read_cells(Path(notebook or NOTEBOOK))):
         print(f"read again: {unshown.number} is in no output of its section: {unshown.sentence}")
     print(f"{path} ({path.stat().st_size:,} bytes) holds")
     with zipfile.ZipFile(path) as archive:

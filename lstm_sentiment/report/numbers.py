@@ -8,9 +8,12 @@ notebook only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import unescape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lstm_sentiment.report.check import Cell
 
 MINUS = "\N{MINUS SIGN}"
 NUMBER = re.compile(
@@ -28,22 +31,18 @@ SUMMING_UP = ("Summary", "Conclusion")
 
 
 class Unshown(NamedTuple):
-    """A number, with the section and the sentence that it stands in."""
+    """A number, and the sentence that it stands in."""
 
     number: str
-    section: str
     sentence: str
 
 
-def unshown_numbers(notebook: dict) -> list[Unshown]:
+def unshown_numbers(cells: Iterable[Cell]) -> list[Unshown]:
     """Numbers of the Markdown cells that no output of their section shows; one begins with `##`.
 
     A number is shown if an output has it, rounded to as many decimals, as it is or as a percentage.
-
-    Args:
-        notebook: in the format of Jupyter, as `json.load` reads it.
     """
-    sections = list(_sections(notebook))
+    sections = list(_sections(cells))
     everything = [number for _, _, shown in sections for number in shown]
     found = []
     # Before the first of several sections stand a title and what is asked for, no results.
@@ -53,22 +52,21 @@ def unshown_numbers(notebook: dict) -> list[Unshown]:
             prose = NOT_PROSE.sub(lambda match: " " * len(match[0]), text)
             for match in NUMBER.finditer(prose):
                 if not any(_rounds_to(value, match[0]) for value in values):
-                    found.append(Unshown(match[0], title, _sentence(text, match.start())))
+                    found.append(Unshown(match[0], _sentence(text, match.start())))
     return found
 
 
-def _sections(notebook: dict) -> Iterator[tuple[str, list[str], list[float]]]:
+def _sections(cells: Iterable[Cell]) -> Iterator[tuple[str, list[str], list[float]]]:
     """Title, Markdown texts and numbers in outputs of each section."""
     title, texts, shown = "", [], []
-    for cell in notebook["cells"]:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            heading = re.search(r"^## (?:\d+\. )?(.+)$", source, re.MULTILINE)
+    for cell in cells:
+        if not cell.is_code:
+            heading = re.search(r"^## (?:\d+\. )?(.+)$", cell.source, re.MULTILINE)
             if heading:
                 yield title, texts, shown
                 title, texts, shown = heading[1].strip(), [], []
-            texts.append(source)
-        for output in cell.get("outputs", ()):
+            texts.append(cell.source)
+        for output in cell.outputs:
             shown += [_value(match[0]) for match in NUMBER.finditer(text_of(output))]
     yield title, texts, shown
 
