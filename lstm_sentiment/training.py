@@ -229,7 +229,7 @@ def predict_logits(model: nn.Module, dataset: ReviewDataset, in_shares: bool = F
     reads its share of the batches, and all get all logits.
     """
     device = next(model.parameters()).device
-    logits = torch.zeros(len(dataset), device=device)
+    logits = torch.zeros(len(dataset), dtype=torch.float32, device=device)
     loader = make_loader(dataset, EVALUATION_BATCH_SIZE, shuffle=False)
     batches = own_share(loader) if in_shares else loader
     with evaluating(model), torch.inference_mode():
