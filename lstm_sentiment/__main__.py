@@ -1,4 +1,4 @@
-"""Commands: python -m lstm_sentiment fetch|train|evaluate|predict|submit|... (--help).
+"""Commands: python -m lstm_sentiment train|evaluate|predict|submit|... (--help).
 
 Each command imports what it needs when it runs: `--help` needs no PyTorch.
 """
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
     from lstm_sentiment.predictor import TextPredictor
     from lstm_sentiment.text import DataError
-
-
-def fetch(options: argparse.Namespace) -> None:
-    """Bring word vectors into the data folder, so that later runs need no network."""
-    from lstm_sentiment.embeddings import load_word_vectors
-
-    vectors = load_word_vectors(options.vectors)
-    print(f"{options.vectors}: {len(vectors):,} words, {vectors.vector_size} dimensions")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -311,14 +303,6 @@ def _parser() -> argparse.ArgumentParser:
                 "comes with the package)",
             )
         return command
-
-    command = add(fetch)
-    command.add_argument(
-        "vectors",
-        nargs="?",
-        default="google-news-26k",
-        help="google-news-26k or a gensim.downloader name (%(default)s)",
-    )
 
     command = add(train)
     command.add_argument("--data", help="labelled reviews: a CSV file, aclImdb, or bundle")

@@ -47,11 +47,11 @@ FIGURE_STYLE = {
 BLUE, ORANGE, GREEN, SKY_BLUE, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00"
 SERIES_LOOKS = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (SKY_BLUE, "D"), (VERMILLION, "v")]
 
-GROUP_LOOKS = {  # colour, marker and hatch of each class, and of the words that belong to none
-    "positive": (BLUE, "^", ""),
-    "negative": (ORANGE, "v", "///"),
-    "film": (GREEN, "s", ""),
-    "other": ("#999999", ".", ""),
+GROUP_LOOKS = {  # colour and marker of each class, and of the words that belong to none
+    "positive": (BLUE, "^"),
+    "negative": (ORANGE, "v"),
+    "film": (GREEN, "s"),
+    "other": ("#999999", "."),
 }
 
 
@@ -299,7 +299,7 @@ def words_and_gates(table: pd.DataFrame) -> Figure:
     top.plot(positions, probability, color="#333333", linewidth=1.2)
     for positive, name in ((True, "positive"), (False, "negative")):
         side = ((probability >= 0.5) == positive).to_numpy()
-        color, marker, _ = GROUP_LOOKS[name]
+        color, marker = GROUP_LOOKS[name]
         top.plot(positions[side], probability[side], marker, color=color, label=name)
     top.set(ylim=(-0.03, 1.03), ylabel="probability\nof positive")
     top.legend(loc="upper left", bbox_to_anchor=(1, 1))

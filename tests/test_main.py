@@ -191,7 +191,7 @@ def test_a_tab_separated_table_is_read_by_its_column_whatever_it_is_called_befor
         ("submit train.csv --output linked.csv", "output linked.csv is a folder or"),
         ("page tiny/model.safetensors --model tiny", "output tiny/model.safetensors is a folder"),
         ("submit same.csv --model tiny --output ids.csv", "0 ids are blank, or some are there tw"),
-        ("fetch no.bin", "no.bin"),
+        (" ".join([*TRAIN, "--vectors no.bin"]), "no.bin"),
         ("train --data missing.csv --model train.csv", "--model train.csv is a file"),
         ("train --data missing.csv --model train.csv/folder", "Not a directory: 'train.csv/fold"),
         (" ".join([*TRAIN, "--pretrained", "--bidirectional"]), "bidirectional=True"),

@@ -1,4 +1,4 @@
-"""Accuracies carry their doubt, differences say whether chance explains them, tables are read."""
+"""Tables of studies are read with care, and their settings averaged over seeds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import pandas as pd
 import pytest
 
 from lstm_sentiment.studies import results
-from lstm_sentiment.studies.accuracy import Accuracy
 from lstm_sentiment.studies.presets import STUDY_NAMES
 from lstm_sentiment.studies.results import (
-    StudyResults,
     best_of_search,
     finished_trials,
     read_search,
     read_study,
-    seed_deviations,
+    readable,
     study_results,
     summarise_study,
 )
@@ -46,35 +44,27 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_accuracy_says_its_interval_and_its_seeds():
-    assert str(Accuracy(0.9, 100)) == "90.0% (84.1% to 95.9%; n = 100, one seed)"
-    assert str(Accuracy(0.9, 1_000_000, 4, 0.02)) == (
-        "90.0% (88.0% to 92.0%; n = 1,000,000, mean of 4 seeds)"
+def test_a_setting_has_the_means_of_its_trainings(folder):
+    rows = table({"base": [0.70, 0.72], "other": [0.8]})
+    rows.to_csv(folder / "demo.csv", index=False)
+    found = study_results("demo")
+    assert found.index.tolist() == ["base", "other"]
+    columns = [
+        "seeds",
+        "validation",
+        "held_out",
+        "held_out_std",
+        "held_out_n",
+        "train_n",
+        "seconds",
+    ]
+    assert found.loc["base", columns].tolist() == pytest.approx(
+        [2, 0.81, 0.71, np.sqrt(2) * 0.01, 1400, 70, 15]
     )
-
-
-def test_a_setting_has_the_means_of_its_trainings():
-    rows = table({"base": [0.70, 0.72], "other": [0.8], "y": [0.6]})
-    found = StudyResults("demo", rows, {"validation": 0.2, "held_out": 0.01})
-    assert list(found) == ["base", "other", "y"]
-    base = found["base"]
-    assert (base.name, base.train_n, base.seconds) == ("base", 70, 15)
-    assert base.held_out == Accuracy(pytest.approx(0.71), 1400, 2, 0.01)
-    assert base.validation == Accuracy(pytest.approx(0.81), 20, 2, 0.2)
-    with pytest.raises(DataError, match=r"no row 'GRU'; python -m lstm_sentiment study demo makes"):
-        found["GRU"]
-    shown = found.shown(without=["y"])
-    assert shown.index.tolist() == ["base", "other"]
-    assert shown["held-out"].tolist() == ["71.00% (1.41)", "80.00%"]
-    assert shown["held-out n"].tolist() == ["1,400", "1,400"]
-    assert shown["seconds"].tolist() == ["15", "10"]
-
-
-def test_deviations_between_seeds_are_pooled_over_settings():
-    two = table({"a": [0.70, 0.72], "b": [0.5, 0.56, 0.53], "c": [0.9]})
-    squares = 2 * 0.01**2 + (0.03**2 + 0.03**2)
-    assert seed_deviations(two)["held_out"] == pytest.approx(np.sqrt(squares / 3))
-    assert seed_deviations(table({"a": [0.7]})) == {"validation": 0, "held_out": 0}
+    text = readable(found)
+    assert text["held-out"].tolist() == ["71.00% (1.41)", "80.00%"]
+    assert text["held-out n"].tolist() == ["1,400", "1,400"]
+    assert text["seconds"].tolist() == ["15", "10"]
 
 
 @pytest.mark.parametrize(
@@ -92,32 +82,6 @@ def test_only_rows_that_differ_in_nothing_but_the_seed_are_averaged(column):
     assert seeds == 2, "a parameter that is newer than a row"
     with pytest.raises(DataError, match=r"rows of \['a'\] come from different data or setting"):
         summarise_study(rows.assign(**column))
-
-
-def test_studies_are_read_with_the_deviation_of_the_ablation_and_baselines_without(folder, capsys):
-    def make(study: str) -> str:
-        return f"python -m lstm_sentiment study {study} makes it\n"
-
-    ablation = table({"base": [0.70, 0.74]})
-    tables = {"ablation": ablation, "leaks": table({"honest": [0.7]})}
-    for name, rows in {**tables, "baselines": table({"bag": [0.8]})}.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
-    deviation = seed_deviations(ablation)["held_out"]
-    honest = study_results("leaks", "honest")["honest"]
-    assert honest.held_out.between_seeds == pytest.approx(deviation) != 0
-    assert capsys.readouterr().out == ""
-    absent = study_results("presets")
-    assert not absent
-    assert list(absent) == []
-    printed = capsys.readouterr().out
-    assert "presets.csv" in printed
-    assert printed.endswith(make("presets"))
-    assert not study_results("leaks", "honest", "copied")
-    assert capsys.readouterr().out == f"not here: copied of the study leaks; {make('leaks')}"
-    (folder / "ablation.csv").unlink()
-    assert study_results("baselines")["bag"].held_out.between_seeds == 0
-    assert not study_results("leaks")
-    assert make("ablation") in capsys.readouterr().out
 
 
 def test_the_latest_row_of_a_name_and_seed_counts(folder):
@@ -214,8 +178,6 @@ def test_the_committed_tables_are_sound(monkeypatch):
     committed = Path(__file__).parents[1] / results.RESULTS
     monkeypatch.setattr(results, "RESULTS", committed)
     for name in set(STUDY_NAMES) - {"search", "scaling"}:
-        found = study_results(name)
-        assert found, name
-        assert all(0.5 < found[setting].held_out.value < 0.95 for setting in found), name
+        assert study_results(name)["held_out"].between(0.5, 0.95).all(), name
     assert len(read_search()) == 40
     assert best_of_search()["pooling"] == "mean_max"

@@ -20,7 +20,7 @@ from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.plots import WORDS_SHOWN, save_figure, words_and_gates
 from lstm_sentiment.report.record import CODE, PACKAGE, RESULTS, TABLES, digest, digests
-from lstm_sentiment.text import DataError, Vocabulary
+from lstm_sentiment.text import Vocabulary
 
 
 def show(figure: Figure, name: str, also: Mapping[str, object] | None = None) -> None:
@@ -87,34 +87,6 @@ def explain(classifier: SentimentClassifier, text: str, figure: str = "explained
         sentences.append(f"Words the model does not know: {', '.join(dict.fromkeys(unknown))}.")
     _show_text(" ".join(sentences))
     show(words_and_gates(table), figure)
-
-
-def ask(classifier: SentimentClassifier) -> None:
-    """In a notebook with ipywidgets, a field to type a review into; elsewhere, how else to ask."""
-    shell = get_ipython()
-    how_else = 'explain(loaded, "your review"), or: python -m lstm_sentiment predict "your review"'
-    try:
-        from ipywidgets import Button, Output, Textarea, VBox
-    except ImportError:
-        shell = None
-    if shell is None:
-        print(how_else)
-        return
-    field = Textarea(placeholder="Type a review", layout={"width": "95%", "height": "6em"})
-    button, output = Button(description="Judge it"), Output()
-
-    def judge(_) -> None:
-        output.clear_output()
-        with output:
-            try:
-                explain(classifier, field.value)
-            except DataError as error:
-                print(error)
-
-    button.on_click(judge)
-    shown, metadata = shell.display_formatter.format(VBox([field, button, output]))
-    # Where the notebook is only looked at, text stands in place of the field.
-    display(shown | {"text/plain": how_else}, raw=True, metadata=metadata)
 
 
 # As it is imported: a module that is edited during the run takes no part in it. Where all code is

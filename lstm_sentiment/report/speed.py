@@ -6,6 +6,7 @@ import copy
 import platform
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -256,15 +257,10 @@ def compare_speed(
     return pd.DataFrame(rows)
 
 
-def milliseconds_per_call(call: Callable[[], object], rounds: int = 25) -> float:
-    """How long a call takes: the median of `rounds`, after one that is not counted."""
+def milliseconds_per_call(call: Callable[[], object]) -> float:
+    """How long a call takes: the median of 25, after one that is not counted."""
     call()
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds)
+    return 1000 * statistics.median(timeit.repeat(call, number=1, repeat=25))
 
 
 def machine() -> dict:

@@ -79,7 +79,7 @@ def turnable(coordinates: np.ndarray, words: pd.DataFrame) -> dict[str, dict]:
     """The picture of `words_3d` for viewers that know plotly's format, by its MIME type."""
     looks = {"mode": "markers+text", "type": "scatter3d", "textfont": {"size": 9}}
     traces = []
-    for group, (colour, _, _) in GROUP_LOOKS.items():
+    for group, (colour, _) in GROUP_LOOKS.items():
         rows = (words["group"] == group).to_numpy()
         places = dict(zip("xyz", coordinates[rows].round(3).T.tolist(), strict=True))
         named = {"name": GROUP_NAMES[group], "text": words["word"][rows].tolist()}
@@ -143,7 +143,7 @@ def _component_labels(explained: ArrayLike) -> dict[str, str]:
 def _scatter_words(axes: Axes, coordinates: np.ndarray, words: pd.DataFrame) -> None:
     looks = {"depthshade": False} if coordinates.shape[1] == 3 else {}  # pale marks fail in grey
     for group in ("other", "film", "negative", "positive"):
-        colour, marker, _ = GROUP_LOOKS[group]
+        colour, marker = GROUP_LOOKS[group]
         members = (words["group"] == group).to_numpy()
         label = GROUP_NAMES[group]
         axes.scatter(

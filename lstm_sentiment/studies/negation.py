@@ -2,8 +2,8 @@
 
 A model of whole reviews counts what is praised and what is blamed, and gets "never boring" wrong:
 most reviews that say "boring" mean it. Patterns of English grammar, filled with words whose
-sentiment is known, show what "not", "hardly" or "but" do to it. They are a tenth of what the
-classifier that comes with the package learns from.
+sentiment is known, show what "not", "hardly" or "but" do to it. They are a fifth of the
+texts that the classifier that comes with the package learns from.
 """
 
 from __future__ import annotations

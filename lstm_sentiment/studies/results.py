@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lstm_sentiment.studies.accuracy import Accuracy
 from lstm_sentiment.text import DataError
 
 RESULTS = Path("notebooks/results")
@@ -36,111 +34,21 @@ SEARCH_SETTINGS = "user_attrs_configuration"
 ADVICE = "restore it, or delete it and run the study again"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a study: `train_n` reviews to learn from, its accuracies, mean `seconds`."""
-
-    name: str
-    train_n: int
-    validation: Accuracy
-    held_out: Accuracy
-    seconds: float
+def study_results(name: str) -> pd.DataFrame:
+    """The settings of a study by name, see `summarise_study`; `read_study` says what it raises."""
+    return summarise_study(read_study(name))
 
 
-class StudyResults:
-    """The settings of a study by name, means over seeds; false where the study has no table.
-
-    Args:
-        name: of the study.
-        table: as `read_study` returns it, or None.
-        between_seeds: standard deviation between seeds of the accuracies "validation" and
-            "held_out"; none where training knows no chance.
-    """
-
-    def __init__(
-        self, name: str, table: pd.DataFrame | None, between_seeds: Mapping[str, float] = {}
-    ) -> None:
-        self.name = name
-        self.table = table
-        self.between_seeds = between_seeds
-        self._summary = pd.DataFrame() if table is None else summarise_study(table)
-
-    def __bool__(self) -> bool:
-        return self.table is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._summary.index)
-
-    def __getitem__(self, name: str) -> Setting:
-        """DataError: the study has no such row, or not yet."""
-        if name not in self._summary.index:
-            raise DataError(
-                f"the table of the study {self.name} has no row {name!r}; "
-                f"python -m lstm_sentiment study {self.name} makes what is missing"
-            )
-        row = self._summary.loc[name]
-        accuracies = {
-            part: Accuracy(
-                float(row[part]),
-                int(row[f"{part}_n"]),
-                int(row["seeds"]),
-                self.between_seeds.get(part, 0.0),
-            )
-            for part in PARTS
-        }
-        return Setting(name, int(row["train_n"]), **accuracies, seconds=float(row["seconds"]))
-
-    def shown(self, without: Iterable[str] = ()) -> pd.DataFrame:
-        """To read: accuracies, in parentheses the standard deviation between seeds in points."""
-        summary = self._summary.drop(list(without))
-        columns = {"seeds": summary["seeds"]}
-        for part in PARTS:
-            columns[part.replace("_", "-")] = [
-                f"{mean:.2%}" if np.isnan(deviation) else f"{mean:.2%} ({100 * deviation:.2f})"
-                for mean, deviation in zip(summary[part], summary[f"{part}_std"], strict=True)
-            ]
-        columns["held-out n"] = summary["held_out_n"].map("{:,.0f}".format)
-        columns["seconds"] = summary["seconds"].map("{:,.0f}".format)
-        return pd.DataFrame(columns).rename_axis(None)
-
-
-def study_results(name: str, *needed: str) -> StudyResults:
-    """The results of a study; false where a table or one of the rows `needed` is missing.
-
-    What is missing is printed, with the command that makes it. The deviation between seeds is the
-    one of the study `ablation`, pooled over its settings: the others have too few seeds to
-    estimate one of their own. Baselines know no chance.
-
-    Raises:
-        DataError: a table is damaged, or mixes trainings on different data.
-    """
-    tables = {}
-    for study in dict.fromkeys([name] if name == "baselines" else [name, "ablation"]):
-        try:
-            tables[study] = read_study(study)
-        except FileNotFoundError as error:
-            missing = f"{error.filename} (looked from {Path.cwd()})"
-        else:
-            absent = set(needed) - set(tables[study]["name"]) if study == name else ()
-            if not absent:
-                continue
-            missing = f"{', '.join(sorted(absent))} of the study {study}"
-        print(f"not here: {missing}; python -m lstm_sentiment study {study} makes it")
-        return StudyResults(name, None)
-    deviations = seed_deviations(tables["ablation"]) if "ablation" in tables else {}
-    return StudyResults(name, tables[name], deviations)
-
-
-def seed_deviations(table: pd.DataFrame) -> dict[str, float]:
-    """The standard deviation of accuracies between seeds, pooled over the settings of a study."""
-    summary = summarise_study(table)
-    freedom = summary["seeds"] - 1
-    return {
-        part: float(
-            np.sqrt((summary[f"{part}_std"].fillna(0) ** 2 * freedom).sum() / max(1, freedom.sum()))
-        )
-        for part in PARTS
-    }
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """To read: accuracies, in parentheses the standard deviation between seeds in points."""
+    columns = {"seeds": summary["seeds"]}
+    for part in PARTS:
+        points = 100 * summary[f"{part}_std"]
+        deviations = points.map(" ({:.2f})".format, na_action="ignore").fillna("")
+        columns[part.replace("_", "-")] = summary[part].map("{:.2%}".format) + deviations
+    columns["held-out n"] = summary["held_out_n"].map("{:,}".format)
+    columns["seconds"] = summary["seconds"].map("{:,.0f}".format)
+    return pd.DataFrame(columns).rename_axis(None)
 
 
 def summarise_study(table: pd.DataFrame) -> pd.DataFrame:

@@ -28,7 +28,7 @@ EXTRAPOLATED_TO = 10**9
 
 
 def run_scaling(data: str = "bundle", sizes=SIZES, processes=(1, 2)) -> pd.DataFrame:
-    """Measure, for hours, and replace the table scaling.csv.
+    """Measure, for hours and on Linux, and replace the table scaling.csv.
 
     Args:
         data: see `load_reviews`; repeated as often as it takes to score.

@@ -205,10 +205,9 @@ def a_mutated_study(rng: random.Random, folder: Path) -> None:
             results.finished_trials(results.read_search())
             return
         found = results.study_results(name)
-    found.shown()
-    for each in found:
-        assert 0 <= found[each].held_out.value <= 1
-        assert found[each].train_n > 0
+    results.readable(found)
+    assert found["held_out"].between(0, 1).all()
+    assert (found["train_n"] > 0).all()
 
 
 def project_with(folder: Path, *cells: dict) -> Path:
