@@ -26,13 +26,10 @@ if TYPE_CHECKING:
     from lstm_sentiment.predictor import TextPredictor
 
 FOLDER = Path(__file__).parent
-MOST_BYTES = 6_000_000
 # Numbers are rounded, each row to so many steps either side of zero. Errors of the LSTM's weights
 # and of the most frequent words' vectors add up over a text: 12 bits each. Other words do with 8.
-# Where the page would be too large, rare ones get fewer steps, which compress better.
 PRECISE_STEPS, STEPS = 2047, 127
-PRECISE_WORDS, FREQUENT_WORDS = 500, 5_000
-STEPS_OF_RARE_WORDS = (127, 90, 63, 47, 31)
+PRECISE_WORDS = 500
 
 
 def write_page(predictor: TextPredictor, path: str | Path) -> int:
@@ -46,16 +43,13 @@ def write_page(predictor: TextPredictor, path: str | Path) -> int:
         raise DataError("a bidirectional model cannot follow words as they arrive; train another")
     if not _cells(predictor):
         raise DataError("the page shows the gates of an LSTM; train one with cell='lstm'")
-    for steps in STEPS_OF_RARE_WORDS:
-        content = _page(_packed(predictor, steps)).encode()
-        if len(content) < MOST_BYTES:
-            break
+    content = _page(_packed(predictor)).encode()
     with replacing(path) as part:
         part.write_bytes(content)
     return len(content)
 
 
-def _packed(predictor: TextPredictor, steps_of_rare_words: int) -> bytes:
+def _packed(predictor: TextPredictor) -> bytes:
     """What the page needs of a classifier: a length, that many bytes of JSON, then the numbers.
 
     The numbers are, one after another: the float32 ones (of each layer the biases and the steps of
@@ -75,7 +69,6 @@ def _packed(predictor: TextPredictor, steps_of_rare_words: int) -> bytes:
         precise += _bytes_of(weights)
     limits = np.full(len(predictor.vocabulary_), PRECISE_STEPS)
     limits[PRECISE_WORDS:] = STEPS
-    limits[FREQUENT_WORDS:] = steps_of_rare_words
     vectors, steps = rounded(_array(model.embedding.weight), limits)
     floats += [_array(model.output.weight), _array(model.output.bias), steps]
     settings = {
@@ -113,29 +106,8 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-# Base64 would spend 8 characters on 6 bytes. Two characters out of 93 tell 8,649 pairs apart,
-# enough for 13 bits: 8 characters carry 6.5 bytes. "<", which could end the element, is none of
-# them.
-CHARACTERS = bytes(code for code in range(33, 127) if code != ord("<"))
-
-
-def as_text(content: bytes) -> str:
-    """Bytes as printable ASCII without "<", 13 bits in two characters; `bytes_of` reads them."""
-    characters = np.frombuffer(CHARACTERS, np.uint8)
-    block = 13 << 16  # bytes; whole groups of 13 bits, and not all bits in memory at once
-    text = []
-    for start in range(0, len(content), block):
-        bits = np.unpackbits(np.frombuffer(content[start : start + block], np.uint8))
-        bits = np.pad(bits, (0, -len(bits) % 13)).reshape(-1, 13)
-        pairs = np.divmod(bits @ (1 << np.arange(12, -1, -1)), len(CHARACTERS))
-        text.append(characters[np.stack(pairs, axis=1)].tobytes().decode("ascii"))
-    return "".join(text)
-
-
 def _page(packed: bytes) -> str:
     """The template with its parts in place."""
-    deflated = zlib.compress(packed, 9)
-    size = len(deflated).to_bytes(4, "little")
     style, *scripts = (
         (FOLDER / name).read_text(encoding="utf-8")
         for name in ("page.css", "network.js", "page.js")
@@ -146,7 +118,7 @@ def _page(packed: bytes) -> str:
         "SCRIPT_HASH": _hash(script),
         "STYLE": style,
         "SCRIPT": script,
-        "MODEL": as_text(size + deflated),
+        "MODEL": base64.b64encode(zlib.compress(packed, 9)).decode(),
     }
     page = (FOLDER / "page.html").read_text(encoding="utf-8")
     for name, content in parts.items():

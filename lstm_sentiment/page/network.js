@@ -58,22 +58,9 @@ function tokenize(text) {
 
 // ---- The network: `write_page` says in which order its numbers come ----
 
-// Two characters carry 13 bits; "<", which is none of them, leaves a gap before "=".
-function bytesOf(text) {
-  const bytes = new Uint8Array(Math.floor(text.length / 2 * 13 / 8));
-  const digit = (at) => text.charCodeAt(at) - (text.charCodeAt(at) > 60 ? 34 : 33);
-  for (let at = 0, bits = 0, held = 0, next = 0; at < text.length; at += 2) {
-    held = (held << 13) | (digit(at) * 93 + digit(at + 1));
-    for (bits += 13; bits >= 8; bits -= 8) bytes[next++] = held >> (bits - 8);
-    held &= (1 << bits) - 1;
-  }
-  return bytes;
-}
-
 async function loadNetwork(text) {
-  const bytes = bytesOf(text.trim());
-  const size = new DataView(bytes.buffer).getUint32(0, true); // of what follows, deflated
-  const stream = new Blob([bytes.subarray(4, 4 + size)]).stream();
+  const deflated = Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
+  const stream = new Blob([deflated]).stream();
   const inflated = stream.pipeThrough(new DecompressionStream("deflate"));
   return new Network(await new Response(inflated).arrayBuffer());
 }
