@@ -344,13 +344,14 @@ def test_teacher_and_classifier_are_judged_on_reviews_that_chose_nothing(small_d
     assert (few.sizes["train_n"], more.sizes["train_n"]) == (70, 70 + 60)
 
     table = run_distillation([0, 1])
-    names = [*distillation.MODELS, "fine-tuned LSTM", "teacher", "classifier"]
+    lstms = "fine-tuned LSTM", "with adversarial steps"
+    names = ["NB-weighted bigrams", *lstms, "teacher", "classifier"]
     more_names = [f"{name}, 130 labels" for name in names]
     assert table["name"].tolist() == [*names, *names, *more_names]
     assert table["seed"].tolist() == [0] * 5 + [1] * 5 + [0] * 5
     assert table["held_out_accuracy"].between(0.4, 1).all()
     assert table["choosing_accuracy"].isna().tolist() == [False] * 10 + [True] * 5
-    assert (table["seconds"].diff()[1:5] >= 0).all()
+    assert (table["seconds"] > 0).all()
     assert (table.loc[0, "held_out_accuracy"], table.loc[0, "plain"]) > (0.9, 0.4)
     bigrams = table["name"].str.startswith("NB")
     gained = table["only_right"] - table["only_bigrams_right"]

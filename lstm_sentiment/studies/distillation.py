@@ -37,7 +37,6 @@ from lstm_sentiment.text import tokenize_all
 SENTENCES = Path("tests/data/short_sentences.csv")
 MADE_SENTENCES = 60_000
 TABLE = results.RESULTS / "distillation.csv"
-MODELS = ("NB-weighted bigrams", "with adversarial steps")
 CONFIGURATION = json.dumps(
     {
         "fine-tuned LSTM": presets.PRETRAINED,
@@ -59,10 +58,8 @@ class Teacher(NamedTuple):
         return self.weights.predict_proba(log_odds(self.models, texts))
 
 
-def make_teacher(training: Labelled, validation: Labelled, seed: int = 0) -> Teacher:
-    """Of reviews and labels 0 and 1; `validation` chooses the epochs and the weights."""
-    classifier = SentimentClassifier(**presets.ADVERSARIAL, random_state=seed)
-    models = nb_weighted_bigrams(*training), classifier.fit(*training, validation)
+def make_teacher(models: tuple[Pipeline, SentimentClassifier], validation: Labelled) -> Teacher:
+    """Of two models and reviews with labels 0 and 1, by which they are weighed."""
     weights = LogisticRegression().fit(log_odds(models, validation[0]), validation[1])
     return Teacher(models, weights)
 
@@ -99,8 +96,8 @@ def run_distillation(seeds: Iterable[int]) -> pd.DataFrame:
 
     Besides a study's columns, rows have the shares right of plain and of turned short sentences,
     and, of held-out reviews, how many only this model judges right and how many only the bigrams
-    do, with the p-value of McNemar's test. Their seconds are those since the first training of
-    their seed began.
+    do, with the p-value of McNemar's test. Their seconds are those of the training that the row
+    adds: of the teacher to weigh the two before it, of the classifier without its teacher's.
     """
     for more_labels, seed in [*((False, seed) for seed in seeds), (True, 0)]:
         data = reviews.final_data(more_labels)
@@ -108,8 +105,9 @@ def run_distillation(seeds: Iterable[int]) -> pd.DataFrame:
         if not _is_there(f"classifier{suffix}", seed):
             start, rival = time.perf_counter(), None
             for name, model in _made(data, seed):
+                seconds = time.perf_counter() - start
                 about = {"name": name + suffix, "seed": seed, "configuration": CONFIGURATION}
-                about |= {"seconds": time.perf_counter() - start, **data.sizes}
+                about |= {"seconds": seconds, **data.sizes}
                 said = {
                     part: model.predict_proba(texts)[:, 1]
                     for part, texts in data.token_lists.items()
@@ -118,6 +116,7 @@ def run_distillation(seeds: Iterable[int]) -> pd.DataFrame:
                 rival = said["held_out"] if rival is None else rival
                 row = about | _judged(said, data, rival) | right_sentences(model) | versions()
                 append_row(TABLE, row)
+                start = time.perf_counter()
     return read_study("distillation")
 
 
@@ -133,10 +132,13 @@ def _made(data: StudyData, seed: int) -> Iterator[tuple[str, Any]]:
     training, validation = (
         (data.token_lists[name], data.labels[name]) for name in ("train", "validation")
     )
-    teacher = make_teacher(training, validation, seed)
-    yield from zip(MODELS, teacher.models, strict=True)
+    bigrams = nb_weighted_bigrams(*training)
+    yield "NB-weighted bigrams", bigrams
     plain = SentimentClassifier(**presets.PRETRAINED, random_state=seed)
     yield "fine-tuned LSTM", plain.fit(*training, validation)
+    adversarial = SentimentClassifier(**presets.ADVERSARIAL, random_state=seed)
+    yield "with adversarial steps", adversarial.fit(*training, validation)
+    teacher = make_teacher((bigrams, adversarial), validation)
     yield "teacher", teacher
     yield "classifier", distilled(training, validation, data.unlabelled, teacher, seed)
 

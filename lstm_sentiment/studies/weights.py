@@ -16,11 +16,14 @@ import sys
 
 import torch
 
+from lstm_sentiment.classifier import SentimentClassifier
 from lstm_sentiment.data import load_reviews, split_reviews
 from lstm_sentiment.embeddings import train_word_vectors
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.files.sources import BUNDLE
 from lstm_sentiment.processes import process_group
+from lstm_sentiment.studies import presets
+from lstm_sentiment.studies.baselines import nb_weighted_bigrams
 from lstm_sentiment.studies.distillation import distilled, make_teacher
 from lstm_sentiment.studies.language_model import language_model
 from lstm_sentiment.studies.reviews import unlabelled_tokens
@@ -48,7 +51,8 @@ def make_classifier() -> None:
     tokens = [tokenize_all(part["review"]) for part in parts]
     numbers = [encode_labels(part["sentiment"]) for part in parts]
     training, validation, _ = zip(tokens, numbers, strict=True)
-    teacher = make_teacher(training, validation)
+    adversarial = SentimentClassifier(**presets.ADVERSARIAL).fit(*training, validation)
+    teacher = make_teacher((nb_weighted_bigrams(*training), adversarial), validation)
     training, validation, _ = zip(tokens, (part["sentiment"] for part in parts), strict=True)
     classifier = distilled(training, validation, unlabelled_tokens(), teacher)
     path = FOLDER / "classifier.safetensors"
