@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstm_sentiment import __version__
-from lstm_sentiment.studies.presets import BENCH_PARTS, PRESETS, PRETRAINED, STUDY_NAMES
+from lstm_sentiment.studies.presets import (
+    ADVERSARIAL,
+    BENCH_PARTS,
+    PRESETS,
+    PRETRAINED,
+    STUDY_NAMES,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,8 +130,8 @@ def _labelled(options: argparse.Namespace) -> tuple[pd.DataFrame, list[str], str
 def _settings(options: argparse.Namespace) -> dict:
     """The classifier's parameters: those of the system chosen, with what other options change."""
     settings = dict(PRESETS[options.preset] if options.preset else {})
-    if options.pretrained:
-        settings = dict(PRETRAINED)
+    if options.pretrained or options.adversarial:
+        settings = dict(ADVERSARIAL if options.adversarial else PRETRAINED)
     names = ("vectors", "epochs", "batch_size", "learning_rate", "hidden_size", "pooling")
     given = {name: getattr(options, name) for name in names}
     settings |= {name: value for name, value in given.items() if value is not None}
@@ -322,6 +328,11 @@ def _parser() -> argparse.ArgumentParser:
         "--pretrained",
         action="store_true",
         help="start from the language model that comes with the package",
+    )
+    systems.add_argument(
+        "--adversarial",
+        action="store_true",
+        help="the same with adversarial steps: better, and four times as long",
     )
     command.add_argument(
         "--vectors",

@@ -454,9 +454,11 @@ def test_version_and_help_are_printed(command, capsys):
     assert expected in capsys.readouterr().out
 
 
-def test_training_can_start_from_the_language_model_that_comes_along(home):
-    assert main([*TRAIN, "--pretrained", "--epochs", "1"]) == 0
+@pytest.mark.parametrize("option", ["--pretrained", "--adversarial"])
+def test_training_can_start_from_the_language_model_that_comes_along(home, option):
+    assert main([*TRAIN, option, "--epochs", "1"]) == 0
     started = SentimentClassifier.load("artifacts")
+    assert bool(started.adversarial_norm) == (option == "--adversarial")
     assert started.hidden_size == LANGUAGE_MODEL["hidden_size"]
     assert "unforgettable" in started.vocabulary_  # no word of the reviews here
 
