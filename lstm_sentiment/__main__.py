@@ -27,6 +27,7 @@ from lstm_sentiment.studies.presets import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from lstm_sentiment.predictor import TextPredictor
@@ -86,12 +87,12 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
             f"{len(history)} of {classifier.epochs} epochs are done and no model is saved; the "
             "same command with --resume goes on from there"
         )
-    if not is_first():
-        return
     results = {
-        name: evaluate(labels == "positive", classifier.predict_proba(texts)[:, 1])
+        name: evaluate(labels == "positive", _positive(classifier, texts))
         for name, (texts, labels) in sets.items()
     }
+    if not is_first():
+        return
     for name in ("metrics.json", "history.csv"):  # of the model before
         (folder / name).unlink(missing_ok=True)
     classifier.save(folder)
@@ -104,6 +105,21 @@ def _train(options: argparse.Namespace, settings: dict, folder: Path) -> None:
     write_metrics(folder / "metrics.json", {**results, **facts})
     print(best_epoch(history).to_frame().T.to_string(index=False))
     print(evaluation_table(results).to_string())
+
+
+def _positive(classifier: TextPredictor, texts: pd.Series) -> np.ndarray:
+    """Probability (n,) that each text is positive; processes that train together share them out."""
+    import torch
+
+    from lstm_sentiment.processes import own_share, sum_of_all
+    from lstm_sentiment.training import pick_device
+
+    rows = [*own_share(range(len(texts)))]
+    positive = torch.zeros(len(texts), dtype=torch.float64, device=pick_device())
+    own = classifier.predict_proba(texts.iloc[rows])[:, 1]
+    positive[rows] = torch.from_numpy(own).to(positive)
+    sum_of_all(positive)
+    return positive.cpu().numpy()
 
 
 def _labelled(options: argparse.Namespace) -> tuple[pd.DataFrame, list[str], str]:

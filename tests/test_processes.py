@@ -20,6 +20,7 @@ from lstm_sentiment.__main__ import main as command
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.model import SentimentLSTM
+from lstm_sentiment.predictor import TextPredictor
 from lstm_sentiment.processes import of_first, process_group
 from lstm_sentiment.studies.language_model import pretrained_language_model
 from lstm_sentiment.text import Vocabulary
@@ -33,6 +34,7 @@ RUNS = {  # options of the network, of training
     "frozen vectors": ({"freeze_embedding": True, "cell": "gru"}, {"clip_norm": 0.01}),
     "with dropout": ({"embedding_dropout": 0.3, "dropout": 0.3}, {}),
 }
+PARTS = ("train", "validation", "test")
 TEXTS = [("the film was good and the end was not bad " * 3).split()[n % 5 :] for n in range(25)]
 
 
@@ -167,10 +169,16 @@ def test_the_command_trains_in_two_processes_and_speaks_and_writes_once(tmp_path
     reviews = pd.DataFrame({"review": texts, "sentiment": ["positive", "negative"] * 30})
     reviews.to_csv("train.csv", index=False)
     options = ["train", "--data", "train.csv", "--preset", "day17", "--epochs", "2"]
+    options += ["--learning-rate", "0.05"]
     printed = launched("-m", "lstm_sentiment", *options)
     assert printed.count("60 usable reviews") == 1
     history = pd.read_csv("artifacts/history.csv")
     assert history["epoch"].tolist() == [1, 2]
+    metrics = json.loads(Path("artifacts/metrics.json").read_text())
+    right = sum(metrics[name]["accuracy"] * metrics[name]["n"] for name in PARTS)
+    verdicts = TextPredictor.load("artifacts").predict(texts)
+    assert right == pytest.approx((verdicts == reviews["sentiment"]).sum())
+    assert right >= 45, "it has learnt enough for shares in disorder to be seen"
     assert command([*options, "--resume"]) == 0
     assert pd.read_csv("artifacts/history.csv").equals(history), "it was complete already"
 
