@@ -165,6 +165,7 @@ def run_alone(script: str, folder: Path) -> subprocess.CompletedProcess:
 
 def test_the_zip_holds_the_report_the_script_and_the_project(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
+    Path("artifacts/predictions.csv").write_text("ID,sentiment\n1,positive\n")
     main("1234567")
     said = capsys.readouterr().out
     with zipfile.ZipFile("1234567.zip") as archive:
@@ -173,6 +174,7 @@ def test_the_zip_holds_the_report_the_script_and_the_project(project, monkeypatc
         *(
             "report.ipynb",
             "1234567.py",
+            "predictions.csv",
             "README.md",
             "requirements.txt",
             "requirements-tools.txt",
@@ -183,6 +185,7 @@ def test_the_zip_holds_the_report_the_script_and_the_project(project, monkeypatc
         *(f"lstm_sentiment/{name}.py" for name in MODULES),
         "lstm_sentiment/weights/a.safetensors",
     }
+    assert contents["predictions.csv"] == Path("artifacts/predictions.csv").read_bytes()
     assert contents["report.ipynb"] == Path("notebooks/report.ipynb").read_bytes()
     assert contents["lstm_sentiment/text.py"] == Path("lstm_sentiment/text.py").read_bytes()
     for name, content in contents.items():

@@ -43,6 +43,7 @@ OTHER_FILES = (
     "requirements-tools.txt",
     "notebooks/kaggle_predictions.csv",
 )
+PREDICTIONS = "artifacts/predictions.csv"  # where the report has written the student's own
 UNFINISHED_SUFFIXES = (".lock", ".part")  # of a study that is running
 MODULES = (
     *("__init__", "text", "data", "embeddings", "lstm", "model", "training", "evaluation"),
@@ -144,6 +145,8 @@ def make_hand_in(
         archive.writestr(f"{student}.py", script.encode())
         for file in files:
             archive.writestr(file.as_posix(), (folder / file).read_bytes())
+        if (predictions := folder / PREDICTIONS).is_file():
+            archive.writestr(predictions.name, predictions.read_bytes())
     return path
 
 
