@@ -102,7 +102,7 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     # Forty bins, without the longest 1%, lest a few giants squeeze all others to the left.
     edges = np.linspace(0, max(np.ceil(np.quantile(lengths, 0.99)), 1.05 * max_length), 41)
     n, most = (lengths > edges[-1]).sum(), lengths.max()
-    beyond = f" ({n:,} longer ones, up to {most:,}, not shown)" if n else ""
+    beyond = f"\n{n:,} longer ones, up to {most:,}, not shown" if n else ""
     figure = ReportFigure(4.6)
     above, below = figure.subplots(2, 1, sharex=True)
     above.hist(lengths, edges, color=BLUE)
@@ -112,7 +112,8 @@ def padding_choice(lengths: ArrayLike, max_length: int) -> Figure:
     cut = [np.mean(lengths > length) for length in candidates]
     below.plot(candidates, padding, color=BLUE, label="positions that are padding")
     below.plot(candidates, cut, color=ORANGE, ls="--", label="reviews that lose tokens")
-    below.set(xlabel=f"tokens per review{beyond}", ylabel="share", ylim=(0, 1))
+    xlabel = f"tokens per review (below: all padded or cut to this length){beyond}"
+    below.set(xlabel=xlabel, ylabel="share", ylim=(0, 1))
     below.yaxis.set_major_formatter(PercentFormatter(1))
     legend_below(below)
     for axes in (above, below):

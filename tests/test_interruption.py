@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +17,7 @@ import torch
 
 from lstm_sentiment.data import ReviewDataset
 from lstm_sentiment.files import checkpoints
-from lstm_sentiment.files.keep import load_tensors, pack_state, save_tensors, unpack_state
+from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.model import SentimentLSTM
 from lstm_sentiment.text import DataError
 from lstm_sentiment.training import SENTIMENT, TrainingConfig, best_epoch, score, train
@@ -51,8 +53,18 @@ def fit(model, checkpoint, config=CONFIG, reviews=REVIEWS, **options):
 
 
 def rows_in(checkpoint):
+    return load_tensors(checkpoint)[1]["rows"]
+
+
+def add_random_states(checkpoint, **states):
+    """As a machine with other devices might have kept them."""
     tensors, settings = load_tensors(checkpoint)
-    return unpack_state(tensors, settings["state"])["rows"]
+    state = torch.load(io.BytesIO(tensors["state"].numpy()), weights_only=True)
+    state["random"] |= states
+    content = io.BytesIO()
+    torch.save(state, content)
+    tensors = {"state": torch.frombuffer(content.getbuffer(), dtype=torch.uint8)}
+    save_tensors(checkpoint, tensors, settings)
 
 
 def assert_ends_like(whole, checkpoint, **options):
@@ -169,13 +181,16 @@ def test_random_states_of_devices_that_are_not_there_are_left(checkpoint, monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     fit(fresh_model(), checkpoint, task=interrupted_in(3))
-    tensors, settings = load_tensors(checkpoint)
-    state = unpack_state(tensors, settings["state"])
-    state["random"] |= {"mps": torch.ones(16, dtype=torch.uint8), "cuda": [torch.ones(3)]}
-    tensors, settings["state"] = pack_state(state)
-    save_tensors(checkpoint, tensors, settings)
+    add_random_states(checkpoint, mps=torch.ones(16, dtype=torch.uint8), cuda=[torch.ones(3)])
     model = fresh_model()
     assert_ends_like((model, fit(model, None)), checkpoint)
+
+
+def test_a_checkpoint_runs_no_code(checkpoint):
+    fit(fresh_model(), checkpoint)
+    add_random_states(checkpoint, tpu=breakpoint)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        fit(fresh_model(), checkpoint, resume=True)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_epoch_before(checkpoint):

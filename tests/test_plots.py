@@ -161,7 +161,7 @@ def test_a_saved_figure_is_a_png_sharp_enough_for_print(figures, tmp_path):
 @pytest.mark.parametrize(
     ("name", "finding"),
     [
-        ("words_2d", "separates positive from negative words best (AUC 1.00); 13%"),
+        ("words_2d", "separates praise from blame best (AUC 1.00); 13%"),
         ("cosine_bars", "Mean cosine similarity: synonym 0.80, opposite 0.60, unrelated -0.10"),
         ("learning_curves", "epoch 21 kept: validation accuracy 88.0%; after epoch 50 it is 79.6%"),
         ("search_heatmap", "Learning rate 0.001 with batches of 64 is best: 87.2%"),

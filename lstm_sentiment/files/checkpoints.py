@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lstm_sentiment.files.keep import load_tensors, pack_state, save_tensors, unpack_state
+from lstm_sentiment.files.keep import load_tensors, save_tensors
 from lstm_sentiment.processes import is_first, of_first
 from lstm_sentiment.text import DataError
 
@@ -62,9 +63,10 @@ class Checkpoint:
         best_weights = weights_of(model) if row["is_best"] else self.best_weights
         if self.path is not None and is_first():
             state = {name: part.state_dict() for name, part in self.parts.items()}
-            state |= {"random": _random_states(), "best": best_weights, "rows": rows}
-            tensors, skeleton = pack_state(state)
-            save_tensors(self.path, tensors, {"run": self.run, "state": skeleton})
+            content = io.BytesIO()
+            torch.save(state | {"random": _random_states(), "best": best_weights}, content)
+            tensors = {"state": torch.frombuffer(content.getbuffer(), dtype=torch.uint8)}
+            save_tensors(self.path, tensors, {"state of": self.run, "rows": rows})
         # At once: an interrupt finds a row and its weights, or neither.
         self.rows, self.best_weights = rows, best_weights
 
@@ -77,19 +79,20 @@ class Checkpoint:
         if self.path is None or not of_first(self.path.exists()):
             return
         tensors, settings = of_first(load_tensors(self.path) if is_first() else None)
-        if settings.get("run") != self.run:
+        if settings.get("state of") != self.run:
             raise DataError(
                 f"{self.path} is of a run with another model, other word vectors or weights to "
                 "start from, other texts or other settings; give the same ones to go on, or start "
                 "anew"
             )
-        state = unpack_state(tensors, settings["state"])
+        content = io.BytesIO(tensors["state"].numpy())
+        state = torch.load(content, "cpu", weights_only=True)  # runs no code
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         for device, value in state["random"].items():
             if device in _random_states():  # those of devices that this machine lacks are left
                 _RANDOM_SETTERS[device](value)
-        self.rows, self.best_weights = state["rows"], state["best"]
+        self.rows, self.best_weights = settings["rows"], state["best"]
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -1,8 +1,7 @@
 """Files that are written whole or not at all, and tensors kept in them without any code.
 
 A model, a checkpoint or a set of vectors is one safetensors file: the tensors, what is to be known
-about them as JSON, and one SHA-256 over both. `pack_state` turns the nested states of optimizers
-and schedules into such tensors and JSON, `unpack_state` turns them back.
+about them as JSON, and one SHA-256 over both.
 """
 
 from __future__ import annotations
@@ -155,61 +154,3 @@ def _digest(tensors: Mapping[str, Tensor], settings: str) -> str:
         content: Any = tensor.reshape(-1).view(torch.uint8).numpy()  # a buffer
         digest.update(content)
     return digest.hexdigest()
-
-
-def pack_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """Split nested dicts, lists and tuples into their tensors and a skeleton that JSON can hold.
-
-    Keys are strings or whole numbers; leaves are tensors, strings, numbers, truth values and None.
-    Tensors are named by where they stand, such as "optimizer.state.0.exp_avg".
-
-    Raises:
-        TypeError: `tree` holds anything else.
-    """
-    import torch
-
-    tensors: dict[str, Tensor] = {}
-
-    def pack(node: Any, *where: Any) -> Any:
-        name = ".".join(map(str, where))
-        if isinstance(node, torch.Tensor):
-            while name in tensors:  # the keys 1 and "1", or "a.b" and "b" in "a"
-                name += "'"
-            tensors[name] = node
-            return {"tensor": name}
-        if isinstance(node, Mapping) and all(isinstance(key, str | int) for key in node):
-            return {"dict": [[key, pack(value, *where, key)] for key, value in node.items()]}
-        if isinstance(node, list | tuple):
-            items = [pack(item, *where, number) for number, item in enumerate(node)]
-            return items if isinstance(node, list) else {"tuple": items}
-        if node is None or isinstance(node, str | int | float):
-            return node
-        raise TypeError(f"a state cannot hold the {type(node).__name__} at {name!r}")
-
-    skeleton = pack(tree)
-    return tensors, skeleton
-
-
-def unpack_state(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """What `pack_state` was given.
-
-    Raises:
-        DataError: the skeleton is not one of `pack_state`, or not of these tensors.
-    """
-
-    def unpack(node: Any) -> Any:
-        if isinstance(node, list):
-            return [unpack(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        ((kind, content),) = node.items()
-        if kind == "tensor":
-            return tensors[content]
-        if kind == "tuple":
-            return tuple(map(unpack, content))
-        return {key: unpack(value) for key, value in {"dict": content}[kind]}
-
-    try:
-        return unpack(skeleton)
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
-        raise DataError(f"what was kept is no state of this package ({error!r})") from error

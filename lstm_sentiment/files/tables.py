@@ -216,14 +216,15 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _unpacked(file: BinaryIO, path: str | Path) -> Any:
+def _unpacked(file: Any, path: str | Path) -> Any:
     """What a plain, gzip or zip file holds, told apart by content rather than by name."""
-    stream = _Ahead(file, 2)
-    if stream.head == b"\x1f\x8b":
-        return gzip.open(io.BufferedReader(stream))
-    if stream.head != b"PK" or not file.seekable():
-        return io.BufferedReader(stream)
-    archive = zipfile.ZipFile(file)
+    stream = io.BufferedReader(file)  # a pipe cannot seek, but peek
+    head = stream.peek(2)[:2]
+    if head == b"\x1f\x8b":
+        return gzip.open(stream)
+    if head != b"PK" or not file.seekable():
+        return stream
+    archive = zipfile.ZipFile(stream)
     return archive.open(the_file_in(archive, path))
 
 
@@ -243,31 +244,14 @@ def the_file_in(archive: zipfile.ZipFile, path: str | Path) -> str:
     return members[0]
 
 
-class _Ahead(io.RawIOBase):
-    """A stream whose first bytes, `head`, are known before they are read: a pipe has no seek."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self.stream = stream
-        self.head = self.unread = stream.read(size)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self.unread[: len(buffer)] or self.stream.read(len(buffer))
-        self.unread = self.unread[len(piece) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
 class _Lines:
     """The lines of a stream in UTF-8, UTF-16 or Windows-1252, and what was mended how often."""
 
-    def __init__(self, stream: BinaryIO, path: str | Path, kept: bool) -> None:
-        self.stream, self.path, self.kept = _Ahead(stream, HEAD_BYTES), path, kept
+    def __init__(self, stream: Any, path: str | Path, kept: bool) -> None:
+        self.stream, self.path, self.kept = io.BufferedReader(stream, HEAD_BYTES), path, kept
         self.number = self.characters = self.row_characters = 0
         self.mended: Counter[str] = Counter()
-        content = self.stream.head
+        content = self.stream.peek(HEAD_BYTES)
         if content[257:262] == b"ustar":
             raise DataError(f"{path} is a tar archive; give it a name that ends in .tar or .tar.gz")
         self.encoding = _encoding(content)
@@ -276,8 +260,7 @@ class _Lines:
         self.mended.clear()  # the head is read again
 
     def __iter__(self) -> Iterator[str]:
-        buffered = io.BufferedReader(self.stream)
-        with io.TextIOWrapper(buffered, *self.encoding, newline="") as text:
+        with io.TextIOWrapper(self.stream, *self.encoding, newline="") as text:
             for line in iter(partial(text.readline, MAX_ROW_CHARACTERS + 1), ""):
                 self.number += 1
                 self.characters += len(line)

@@ -27,28 +27,10 @@ MIN_DIMENSION, MAX_DIMENSION = 2, 10_000
 WORD2VEC_HEADER = re.compile(rb"(\d{1,12})[ \t]+(\d{1,6})\s*")
 
 
-class _ProgressFile(io.FileIO):
-    """A file that moves a progress bar as it is read."""
-
-    def __init__(self, path: Path, bar: tqdm) -> None:
-        super().__init__(path)
-        self.bar = bar
-
-    def readinto(self, buffer: Any) -> int:
-        size = super().readinto(buffer) or 0
-        self.bar.update(size)
-        return size
-
-
 @contextlib.contextmanager
 def _open_vector_file(path: Path) -> Iterator[Any]:
-    """The bytes of a vector file, unpacked when it is gzip, under a progress bar."""
-    total = path.stat().st_size
-    with (
-        tqdm(total=total, desc=f"reading {path.name}", unit="B", unit_scale=True, delay=1) as bar,
-        _ProgressFile(path, bar) as raw,
-        io.BufferedReader(raw, READ_BYTES) as file,  # type: ignore[type-var]
-    ):
+    """The bytes of a vector file, unpacked when it is gzip."""
+    with io.BufferedReader(io.FileIO(path), READ_BYTES) as file:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         # The second buffer makes reading line by line fast, which GzipFile is not.
         yield io.BufferedReader(gzip.GzipFile(fileobj=file), READ_BYTES) if packed else file
@@ -127,7 +109,8 @@ def _text_rows(
 ) -> Iterator[tuple[int, bytes, np.ndarray]]:
     """Row number, word and (D,) float32 vector of each wanted row; the others are only counted."""
     row = 0
-    for line in iter(partial(file.readline, READ_BYTES), b""):
+    lines = iter(partial(file.readline, READ_BYTES), b"")
+    for line in tqdm(lines, f"reading {path.name}", header.rows, unit=" rows", delay=1):
         if line.isspace():
             continue
         row += 1
@@ -167,7 +150,8 @@ def _binary_rows(
     """As `_text_rows`, from rows of a word, a blank and D little-endian float32 numbers."""
     size = 4 * header.dimension
     buffer, start = b"", 0
-    for row in range(1, (header.rows or 0) + 1):
+    numbers = range(1, (header.rows or 0) + 1)
+    for row in tqdm(numbers, f"reading {path.name}", unit=" rows", delay=1):
         blank = buffer.find(b" ", start)
         if blank < 0 or len(buffer) <= blank + size:
             buffer, start = buffer[start:] + file.read(READ_BYTES), 0

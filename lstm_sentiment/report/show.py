@@ -8,7 +8,7 @@ import ast
 import inspect
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,15 @@ from lstm_sentiment.report.record import CODE, PACKAGE, RESULTS, TABLES, digest,
 from lstm_sentiment.text import Vocabulary
 
 
-def show(figure: Figure, name: str, also: Mapping[str, object] | None = None) -> None:
-    """Keep `figure` as artifacts/figures/<name>.png and show it, once.
-
-    also: the same in other formats, by MIME type, for viewers that prefer them.
-    """
+def show(figure: Figure, name: str) -> None:
+    """Keep `figure` as artifacts/figures/<name>.png and show it, once."""
     path, shell = save_figure(figure, name), get_ipython()
     if shell is None:
         print(f"figure: {path}")
         return
     shown, _ = shell.display_formatter.format(figure)
     metadata = {"image/png": {"alt": figure.get_suptitle()}}
-    display(shown | dict(also or {}), raw=True, metadata=metadata)
+    display(shown, raw=True, metadata=metadata)
 
 
 def as_classifier(

@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,36 +120,21 @@ def differences_from_torch(
         squares of all of these, with respect to the input and every parameter).
     """
     torch.manual_seed(0)
-    batch_size, longest, input_size, hidden_size = 5, 40, 30, 20
-    trusted = nn.LSTM(
-        input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
-    ).to(dtype)
-    ours = LSTMLayer.from_torch(trusted, backend)
-    lengths = torch.tensor([longest, 1, 17, 40, 8])
-    x = torch.randn(batch_size, longest, input_size, dtype=dtype)
-    x_trusted, x_ours = (x.clone().requires_grad_() for _ in range(2))
-
-    packed = pack_padded_sequence(x_trusted, lengths, True, enforce_sorted=False)
-    packed_outputs, state_trusted = trusted(packed)
-    outputs_trusted, _ = pad_packed_sequence(packed_outputs, True)
-    outputs_ours, state_ours = ours(x_ours, lengths)
-    for outputs, state in ((outputs_trusted, state_trusted), (outputs_ours, state_ours)):
+    ours = LSTMLayer(30, 20, num_layers, bidirectional, backend=backend).to(dtype)
+    lengths = torch.tensor([40, 1, 17, 40, 8])
+    x = torch.randn(5, 40, 30, dtype=dtype)
+    results = []
+    for lstm in (ours, TorchLSTM(ours, packed=True)):
+        own_x = x.clone().requires_grad_()
+        outputs, state = lstm(own_x, lengths)
         sum(part.square().sum() for part in (outputs, *state)).backward()
-
-    gradients = lstm_gradients(ours)
-    pairs = [(x_ours.grad, x_trusted.grad)]
-    for name, parameter in trusted.named_parameters():
-        if name in gradients:
-            pairs.append((gradients[name], parameter.grad))
+        gradients = [own_x.grad, *lstm_gradients(lstm).values()]
+        results.append({"outputs": [outputs], "final_states": state, "gradients": gradients})
+    of_ours, of_torch = results
     return {
-        "outputs": _largest_difference([(outputs_ours, outputs_trusted)]),
-        "final_states": _largest_difference(zip(state_ours, state_trusted, strict=True)),
-        "gradients": _largest_difference(pairs),
+        name: max((a - b).abs().max().item() for a, b in zip(parts, of_torch[name], strict=True))
+        for name, parts in of_ours.items()
     }
-
-
-def _largest_difference(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    return max((a - b).abs().max().item() for a, b in pairs)
 
 
 def training_step(

@@ -60,8 +60,7 @@ def words_3d(
 ) -> Figure:
     """Word vectors on three principal components; arguments as for `words_2d`, coordinates (n, 3).
 
-    Fewer words are named: in three dimensions labels hide more. For a picture that can be turned
-    see `turnable`.
+    Fewer words are named: in three dimensions labels hide more.
     """
     figure = ReportFigure(6.8)
     axes = figure.add_subplot(projection="3d")
@@ -73,19 +72,6 @@ def words_3d(
     on_page = np.column_stack(proj3d.proj_transform(*coordinates.T, axes.get_proj())[:2])
     _label_points(axes, on_page, words, others=12)
     return figure
-
-
-def turnable(coordinates: np.ndarray, words: pd.DataFrame) -> dict[str, dict]:
-    """The picture of `words_3d` for viewers that know plotly's format, by its MIME type."""
-    looks = {"mode": "markers+text", "type": "scatter3d", "textfont": {"size": 9}}
-    traces = []
-    for group, (colour, _) in GROUP_LOOKS.items():
-        rows = (words["group"] == group).to_numpy()
-        places = dict(zip("xyz", coordinates[rows].round(3).T.tolist(), strict=True))
-        named = {"name": GROUP_NAMES[group], "text": words["word"][rows].tolist()}
-        traces.append({**looks, **places, **named, "marker": {"size": 3, "color": colour}})
-    layout = {"height": 600, "margin": dict.fromkeys("lrbt", 0)}
-    return {"application/vnd.plotly.v1+json": {"data": traces, "layout": layout}}
 
 
 @in_report_style
@@ -125,10 +111,10 @@ def cosine_bars(table: pd.DataFrame) -> Figure:
 def _separation(
     coordinates: np.ndarray, words: pd.DataFrame, explained: ArrayLike, name: str
 ) -> str:
-    """The title of a picture of words: which component parts positive from negative best."""
+    """The title of a picture of words: which component parts praise from blame best."""
     auc = separation(coordinates, words["group"], ["positive"], ["negative"])
     return (
-        f"{name}: component {np.argmax(auc) + 1} separates positive from negative words best "
+        f"{name}: component {np.argmax(auc) + 1} separates praise from blame best "
         f"(AUC {np.max(auc):.2f}); {np.sum(explained):.0%} of the variance is shown"
     )
 
