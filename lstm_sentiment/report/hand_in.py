@@ -16,17 +16,17 @@ the notebook does.
 
 from __future__ import annotations
 
-import ast
 import builtins
-import importlib.util
 import inspect
 import itertools
 import re
 import symtable
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 from lstm_sentiment.files.keep import replacing
@@ -181,7 +181,7 @@ def _make_script(student: str, cells: Sequence[Cell], folder: Path) -> str:
             parts.append(f"# %%\n{_without_future(codes[cell])}\n")
     parts.append(END)
     try:
-        modules = _modules_for(codes.values(), folder)
+        modules = _modules_for("\n".join(parts), folder)
         for path, text in modules.items():
             parts.append(f"\n# ==== {path} ====\n{_without_future(text)}")
         script = re.sub("\r\n?", "\n", "\n".join(parts))  # as Python reads it
@@ -259,45 +259,25 @@ def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield from _scopes(child)
 
 
-def _modules_for(codes: Iterable[str], folder: Path) -> dict[str, str]:
+def _modules_for(cells: str, folder: Path) -> dict[str, str]:
     """Path and text of the modules that the cells need, in reading order.
 
     The core, `fast` and `files` are there whole; of `report` and `studies` what is imported.
     """
+    finder = ModuleFinder([str(folder)])  # what lies elsewhere is not followed
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch, "cells.py")
+        script.write_text(cells, encoding="utf-8")
+        finder.run_script(str(script))
     texts = {}
-    for path in visible_files(folder, f"{PACKAGE}/**/*.py"):
-        texts[path.as_posix()] = (folder / path).read_text(encoding="utf-8").strip("\n") + "\n"
+    for file in visible_files(folder, f"{PACKAGE}/**/*.py"):
+        path = file.as_posix()
+        name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        optional = path.startswith((f"{PACKAGE}/report/", f"{PACKAGE}/studies/"))
+        if name in finder.modules or not optional:
+            texts[path] = (folder / file).read_text(encoding="utf-8").strip("\n") + "\n"
     del texts[f"{PACKAGE}/__main__.py"]  # the commands
-    optional = (f"{PACKAGE}/report/", f"{PACKAGE}/studies/")
-    chosen = {path for path in texts if not path.startswith(optional)}
-    to_read = [
-        *((f"{PACKAGE}/", code) for code in codes),
-        *((path, texts[path]) for path in chosen),
-    ]
-    while to_read:
-        for name in _names_of_modules(*to_read.pop()):
-            stem = name.replace(".", "/")
-            for path in ({f"{stem}.py", f"{stem}/__init__.py"} & texts.keys()) - chosen:
-                chosen.add(path)
-                to_read.append((path, texts[path]))
-    return {path: texts[path] for path in sorted(chosen, key=_reading_order)}
-
-
-def _names_of_modules(path: str, code: str) -> set[str]:
-    """What may be a module's name: in imports, wherever they stand, and in strings."""
-    names, package = set(), path.rpartition("/")[0].replace("/", ".")
-    for node in ast.walk(ast.parse(code, path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            origin = "." * node.level + (node.module or "")
-            origin = importlib.util.resolve_name(origin, package)
-            names |= {f"{origin}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"[\w.]+", str(node.value)):
-            names |= {str(node.value), f"{PACKAGE}.{str(node.value).lstrip('.')}"}
-    return {
-        prefix for name in names for prefix in itertools.accumulate(name.split("."), "{}.{}".format)
-    }
+    return {path: texts[path] for path in sorted(texts, key=_reading_order)}
 
 
 def _reading_order(path: str) -> tuple:
