@@ -115,7 +115,7 @@ def _positive(classifier: TextPredictor, texts: pd.Series) -> np.ndarray:
     from lstm_sentiment.training import pick_device
 
     rows = [*own_share(range(len(texts)))]
-    positive = torch.zeros(len(texts), dtype=torch.float64, device=pick_device())
+    positive = torch.zeros(len(texts), device=pick_device())
     own = classifier.predict_proba(texts.iloc[rows])[:, 1]
     positive[rows] = torch.from_numpy(own).to(positive)
     sum_of_all(positive)
